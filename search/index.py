@@ -80,9 +80,7 @@ class Index(Protocol):
         """Length of a feature."""
         ...
 
-    def upsert(
-        self, ids: Sequence[UUID], vectors: Features, payloads: Sequence[Payload]
-    ) -> None:
+    def upsert(self, ids: Sequence[UUID], vectors: Features, payloads: Sequence[Payload]) -> None:
         """Put points in; an id that is there already is replaced, payload and all.
 
         Everything is validated first (shape, finiteness, norm, lengths), so that a refused call
