@@ -1,0 +1,401 @@
+"""The ledger: which images a data folder holds, in which shard, and which must never come back.
+
+One SQLite file. A shard's row is written in one transaction as the last act of its ingestion, so
+what the ledger says is done is done, and whatever else lies in the folder is left over from a
+broken run and is written again under the same number.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.errors import DataFolderError, RejectReason
+from ingest.record import Reject
+
+__all__ = ["Entry", "Known", "Ledger", "Removal", "ShardRow"]
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS shards (
+    number   INTEGER PRIMARY KEY,
+    dataset  TEXT NOT NULL,
+    source   TEXT NOT NULL,
+    images   INTEGER NOT NULL,
+    rejected INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS items (
+    dataset   TEXT NOT NULL,
+    key       TEXT NOT NULL,
+    origin    TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    shard     INTEGER NOT NULL,
+    usable    INTEGER NOT NULL,
+    PRIMARY KEY (dataset, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS items_by_shard ON items (shard);
+CREATE TABLE IF NOT EXISTS tars (
+    dataset   TEXT NOT NULL,
+    path      TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    shard     INTEGER NOT NULL,
+    PRIMARY KEY (dataset, path)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rejects (
+    dataset TEXT NOT NULL,
+    key     TEXT NOT NULL,
+    path    TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    detail  TEXT NOT NULL,
+    PRIMARY KEY (dataset, key, path)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tombstones (
+    dataset TEXT NOT NULL,
+    key     TEXT NOT NULL,
+    sha256  TEXT NOT NULL,
+    since   TEXT NOT NULL,
+    PRIMARY KEY (dataset, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tombstones_by_sha256 ON tombstones (sha256);
+CREATE TABLE IF NOT EXISTS removals (
+    dataset    TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    shard      INTEGER NOT NULL,
+    from_index INTEGER NOT NULL,
+    PRIMARY KEY (dataset, key, shard)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS marks (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of a key."""
+
+    origin: str
+    signature: str
+    shard: int
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a finished shard; `usable` is False for one that was rejected."""
+
+    key: str
+    origin: str
+    signature: str
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A row that must leave a feature shard, and (where `from_index`) a point the index."""
+
+    dataset: str
+    key: str
+    shard: int
+    from_index: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """A finished shard: counts of images, as ingested."""
+
+    number: int
+    dataset: str
+    source: str
+    images: int
+    rejected: int
+
+
+class Ledger:
+    """The ledger of one data folder.
+
+    Use it from one thread at a time; it may be handed from thread to thread.
+
+    Raises:
+        DataFolderError: the file cannot be opened or written, or is of a newer format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # FULL: a shard that the ledger calls done stays done after a power cut.
+            self._db.execute("PRAGMA synchronous=FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > FORMAT:
+                raise DataFolderError(
+                    f"{path} was written by a newer attrib (ledger format {version}; "
+                    f"this one reads {FORMAT}); upgrade attrib"
+                )
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={FORMAT}")
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _failed(self, exc: sqlite3.Error) -> DataFolderError:
+        return DataFolderError(f"cannot use the ledger {self._path}: {exc}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    # -- what is known -------------------------------------------------------------------------
+
+    def known(self, dataset: str, keys: Sequence[str]) -> dict[str, Known]:
+        """What is known of those keys (any number of them)."""
+        found: dict[str, Known] = {}
+        for start in range(0, len(keys), 500):  # below SQLite's limit on variables
+            part = keys[start : start + 500]
+            marks = ",".join("?" * len(part))
+            for key, origin, signature, shard, usable in self._rows(
+                f"SELECT key, origin, signature, shard, usable FROM items "
+                f"WHERE dataset = ? AND key IN ({marks})",
+                (dataset, *part),
+            ):
+                found[str(key)] = Known(str(origin), str(signature), int(str(shard)), bool(usable))
+        return found
+
+    def tar(self, dataset: str, path: str) -> tuple[str, int] | None:
+        """(signature, shard) of a tar that was ingested, None where it was not."""
+        rows = self._rows(
+            "SELECT signature, shard FROM tars WHERE dataset = ? AND path = ?", (dataset, path)
+        )
+        return (str(rows[0][0]), int(str(rows[0][1]))) if rows else None
+
+    def keys_of_shard(self, number: int) -> list[str]:
+        """Keys that the ledger places in that shard, in order."""
+        return [
+            str(row[0])
+            for row in self._rows("SELECT key FROM items WHERE shard = ? ORDER BY key", (number,))
+        ]
+
+    def shards(self) -> list[ShardRow]:
+        """All finished shards in order of their numbers."""
+        return [
+            ShardRow(int(str(n)), str(d), str(s), int(str(i)), int(str(r)))
+            for n, d, s, i, r in self._rows(
+                "SELECT number, dataset, source, images, rejected FROM shards ORDER BY number"
+            )
+        ]
+
+    def next_shard(self) -> int:
+        """The number of the next shard. A broken run's number is given again, and overwritten."""
+        return int(str(self._rows("SELECT COALESCE(MAX(number) + 1, 0) FROM shards")[0][0]))
+
+    def images(self, dataset: str | None = None) -> int:
+        """How many usable images there are."""
+        if dataset is None:
+            rows = self._rows("SELECT COUNT(*) FROM items WHERE usable = 1")
+        else:
+            rows = self._rows(
+                "SELECT COUNT(*) FROM items WHERE usable = 1 AND dataset = ?", (dataset,)
+            )
+        return int(str(rows[0][0]))
+
+    def datasets(self) -> dict[str, int]:
+        """Usable images of each dataset."""
+        return {
+            str(name): int(str(count))
+            for name, count in self._rows(
+                "SELECT dataset, SUM(usable) FROM items GROUP BY dataset ORDER BY dataset"
+            )
+        }
+
+    def usable_keys(self) -> Iterator[tuple[str, str]]:
+        """(dataset, key) of every usable image."""
+        try:
+            for dataset, key in self._db.execute("SELECT dataset, key FROM items WHERE usable = 1"):
+                yield str(dataset), str(key)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    # -- finishing a shard ---------------------------------------------------------------------
+
+    def finish(
+        self,
+        row: ShardRow,
+        entries: Iterable[Entry],
+        rejects: Iterable[Reject],
+        *,
+        tar: tuple[str, str] | None = None,
+    ) -> None:
+        """Mark a shard as done: the last act of its ingestion, in one transaction.
+
+        Rows of the same keys in older shards become removals, and so do keys that a tar
+        (`tar`: path, signature) held when it was ingested before and does not hold now.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?)",
+                (row.number, row.dataset, row.source, row.images, row.rejected),
+            )
+            for entry in entries:
+                db.execute(
+                    "INSERT OR REPLACE INTO removals "
+                    "SELECT dataset, key, shard, ? FROM items "
+                    "WHERE dataset = ? AND key = ? AND shard <> ? AND usable = 1",
+                    (int(not entry.usable), row.dataset, entry.key, row.number),
+                )
+                db.execute(
+                    "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        row.dataset,
+                        entry.key,
+                        entry.origin,
+                        entry.signature,
+                        row.number,
+                        int(entry.usable),
+                    ),
+                )
+                if entry.usable:
+                    db.execute(
+                        "DELETE FROM rejects WHERE dataset = ? AND key = ? AND path = ?",
+                        (row.dataset, entry.key, entry.origin),
+                    )
+            if tar is not None:
+                self._replace_tar(db, row, *tar)
+            self._insert_rejects(db, row.dataset, rejects)
+
+    @staticmethod
+    def _replace_tar(db: sqlite3.Connection, row: ShardRow, path: str, signature: str) -> None:
+        gone = (row.dataset, path, row.number)
+        db.execute(
+            "INSERT OR REPLACE INTO removals SELECT dataset, key, shard, 1 FROM items "
+            "WHERE dataset = ? AND origin = ? AND shard <> ? AND usable = 1",
+            gone,
+        )
+        db.execute("DELETE FROM items WHERE dataset = ? AND origin = ? AND shard <> ?", gone)
+        db.execute(
+            "INSERT OR REPLACE INTO tars VALUES (?, ?, ?, ?)",
+            (row.dataset, path, signature, row.number),
+        )
+
+    @staticmethod
+    def _insert_rejects(db: sqlite3.Connection, dataset: str, rejects: Iterable[Reject]) -> None:
+        db.executemany(
+            "INSERT OR REPLACE INTO rejects VALUES (?, ?, ?, ?, ?)",
+            (
+                (dataset, reject.key, reject.path, reject.reason.value, reject.detail)
+                for reject in rejects
+            ),
+        )
+
+    def add_rejects(self, dataset: str, rejects: Iterable[Reject]) -> None:
+        """Keep rejects that belong to no shard."""
+        with self._transaction() as db:
+            self._insert_rejects(db, dataset, rejects)
+
+    def rejects(self) -> list[tuple[str, Reject]]:
+        """(dataset, reject) of every image that could not be used, ordered."""
+        return [
+            (str(d), Reject(str(k), str(p), RejectReason(str(r)), str(t)))
+            for d, k, p, r, t in self._rows(
+                "SELECT dataset, key, path, reason, detail FROM rejects "
+                "ORDER BY dataset, key, path"
+            )
+        ]
+
+    # -- takedowns -----------------------------------------------------------------------------
+
+    def bury(self, images: Iterable[tuple[str, str, str]], since: str) -> int:
+        """Take images down: (dataset, key, sha256) each. They are not ingested again.
+
+        Their rows become removals in the same transaction. Returns how many were new.
+        """
+        count = 0
+        with self._transaction() as db:
+            for dataset, key, sha256 in images:
+                count += db.execute(
+                    "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?, ?)",
+                    (dataset, key, sha256, since),
+                ).rowcount
+                db.execute(
+                    "INSERT OR REPLACE INTO removals SELECT dataset, key, shard, 1 FROM items "
+                    "WHERE dataset = ? AND key = ? AND usable = 1",
+                    (dataset, key),
+                )
+                db.execute("DELETE FROM items WHERE dataset = ? AND key = ?", (dataset, key))
+        return count
+
+    def buried(self, dataset: str, keys: Sequence[str]) -> set[str]:
+        """Which of those keys were taken down."""
+        found: set[str] = set()
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            marks = ",".join("?" * len(part))
+            found.update(
+                str(row[0])
+                for row in self._rows(
+                    f"SELECT key FROM tombstones WHERE dataset = ? AND key IN ({marks})",
+                    (dataset, *part),
+                )
+            )
+        return found
+
+    def tombstones(self) -> int:
+        """How many images were taken down."""
+        return int(str(self._rows("SELECT COUNT(*) FROM tombstones")[0][0]))
+
+    # -- removals still to be carried out ------------------------------------------------------
+
+    def removals(self) -> list[Removal]:
+        """What must still leave feature shards or the index, by shard."""
+        return [
+            Removal(str(d), str(k), int(str(s)), bool(f))
+            for d, k, s, f in self._rows(
+                "SELECT dataset, key, shard, from_index FROM removals ORDER BY shard, dataset, key"
+            )
+        ]
+
+    def removed(self, removals: Iterable[Removal]) -> None:
+        """Those removals have been carried out."""
+        with self._transaction() as db:
+            db.executemany(
+                "DELETE FROM removals WHERE dataset = ? AND key = ? AND shard = ?",
+                ((r.dataset, r.key, r.shard) for r in removals),
+            )
+
+    # -- marks ---------------------------------------------------------------------------------
+
+    def mark(self, name: str) -> str | None:
+        """The value of a mark (a small fact that must survive a kill), None where it is not set."""
+        rows = self._rows("SELECT value FROM marks WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def set_mark(self, name: str, value: str | None) -> None:
+        """Set a mark, or with None remove it."""
+        with self._transaction() as db:
+            if value is None:
+                db.execute("DELETE FROM marks WHERE name = ?", (name,))
+            else:
+                db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
