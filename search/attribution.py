@@ -1,0 +1,326 @@
+"""`Attributor`: from features of generated images to `Attribution`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
+from typing import Any
+
+import numpy as np
+
+from embed.calibrator import Calibrator
+from ingest.errors import EmptyQueryError, ModelMismatchError, RunError, UsageError
+from search.answer import Attribution, Group, Interval, Owner, Row
+from search.calibration import Normaliser, weights
+from search.fold import Fold, PayloadReader, fold_support, matches
+from search.index import INDEXED_FIELDS, Features, Index, IndexInfo, Payload, Where
+from search.support import Limits, Support, SupportFinder
+
+__all__ = ["Attributor"]
+
+_FOLD_WINDOW = 512
+_NORM_TOLERANCE = 1e-2
+
+
+class Attributor:
+    """Attributes generated images to the training images of one collection.
+
+    Args:
+        index: the collection, with features of the `real` mapper.
+        model_name: of the attribution model, for the record.
+        fingerprint: of the attribution model; that it is also the index's is checked by the caller.
+        calibrator: turns similarities into influence.
+        support_limit: a support up to this size is fetched whole.
+        head: training images taken from the index where the rest is estimated.
+        exact_below: collections up to this size are scanned rather than sampled.
+        first_limit: of the first range search, see `Limits.first`.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        model_name: str,
+        fingerprint: str,
+        calibrator: Calibrator,
+        *,
+        support_limit: int = Limits.support,
+        head: int = Limits.head,
+        exact_below: int = Limits.exact_below,
+        first_limit: int = Limits.first,
+    ) -> None:
+        self._index = index
+        self._model_name = model_name
+        self._fingerprint = fingerprint
+        self._calibrator = calibrator
+        self._limits = Limits(
+            first=first_limit, support=support_limit, head=head, exact_below=exact_below
+        )
+        self._finder = SupportFinder(index, calibrator, self._limits)
+
+    def attribute(
+        self,
+        features: Features,
+        names: Sequence[str],
+        *,
+        k: int = 50,
+        where: Where | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Attribution]:
+        """One `Attribution` a generated image; all are searched together.
+
+        Args:
+            features: (queries, dim), L2-normalised, of the `synth` mapper.
+            names: (queries,) of the generated images.
+            k: rows wanted, at least 1.
+            where: which training images may be rows and count in groups. Shares stay shares of the
+                whole training set; what is filtered out is in the remaining influence.
+            group_by: payload field to sum influence by.
+            exact: compare with every training image, whatever it takes.
+
+        Raises:
+            EmptyQueryError: k is below 1.
+            UsageError: features that are not finite or not normalised, or a field that is not
+                indexed in `where`.
+            ModelMismatchError: features of another length than the collection's.
+            RunError: the collection is empty.
+            IndexFailedError: the engine failed.
+        """
+        where = dict(where or {})
+        self._validate(features, names, k, where)
+        if not len(names):
+            return []
+        info = self._index.info()
+        if info.points < 1:
+            raise RunError("the collection holds no training images: ingest some first")
+        features = np.ascontiguousarray(features, np.float32)
+        supports = self._finder.find(features, info.points, rows=k, exact=exact)
+        shown = self._filtered(features, supports, k, where, info.points, bool(group_by), exact)
+        return [
+            self._answer(name, support, candidates, info, k, where, group_by or "")
+            for name, support, candidates in zip(names, supports, shown, strict=True)
+        ]
+
+    def _validate(self, features: Features, names: Sequence[str], k: int, where: Where) -> None:
+        if k < 1:
+            raise EmptyQueryError(f"k must be at least 1, not {k}")
+        if features.ndim != 2 or len(features) != len(names):
+            shape = " x ".join(map(str, features.shape))
+            raise UsageError(f"features of {len(names)} images are needed, not an array of {shape}")
+        dim = self._index.dim
+        if features.shape[1] != dim:
+            raise ModelMismatchError(
+                f"features have {features.shape[1]} numbers but the collection's have {dim}: "
+                "query with the model that it was built with"
+            )
+        norms = np.linalg.norm(np.asarray(features, np.float64), axis=1)
+        for name, norm in zip(names, norms, strict=True):
+            if not abs(norm - 1) <= _NORM_TOLERANCE:  # NaN is refused here too
+                raise UsageError(
+                    f"features of {name!r} are not L2-normalised: their norm is {norm}"
+                )
+        for field, values in where.items():
+            if field not in INDEXED_FIELDS:
+                known = ", ".join(INDEXED_FIELDS)
+                raise UsageError(f"cannot filter by {field!r}: the fields to filter by are {known}")
+            if isinstance(values, str):
+                raise UsageError(f"values to filter {field!r} by must be a list, not {values!r}")
+
+    def _filtered(
+        self,
+        features: Features,
+        supports: Sequence[Support],
+        k: int,
+        where: Where,
+        population: int,
+        grouped: bool,
+        exact: bool,
+    ) -> list[Support | None]:
+        """What rows are taken from where only a head is known: a filtered search.
+
+        The head may hold few training images that match; a filtered search finds the nearest of
+        those anywhere. None where the support itself serves.
+        """
+        shown: list[Support | None] = [None] * len(supports)
+        if not where:
+            return shown
+        partial = [
+            query
+            for query, support in enumerate(supports)
+            if support.size is None or support.size > len(support.ids)
+        ]
+        if not partial:
+            return shown
+        limit = min(population, max(4 * k, self._limits.head if grouped else 0))
+        found = self._index.search(features[partial], limit, where=where, exact=exact)
+        for query, hits in zip(partial, found, strict=True):
+            support = supports[query]
+            weight = weights(hits.similarities, support.largest, self._calibrator)
+            kept = int(np.count_nonzero(weight))
+            shown[query] = Support(
+                ids=hits.ids[:kept],
+                similarities=hits.similarities[:kept],
+                weights=weight[:kept],
+                largest=support.largest,
+                normaliser=support.normaliser,
+                method=support.method,
+                size=support.size,
+            )
+        return shown
+
+    def _answer(
+        self,
+        name: str,
+        support: Support,
+        candidates: Support | None,
+        info: IndexInfo,
+        k: int,
+        where: Where,
+        group_by: str,
+    ) -> Attribution:
+        source = support if candidates is None else candidates
+        reader = PayloadReader(self._index, source)
+        fields = list(dict.fromkeys(["sha256", *where, *([group_by] if group_by else [])]))
+
+        def keep(payload: Payload) -> bool:
+            return matches(payload, where)
+
+        if group_by:
+            reader.read(range(len(source.ids)), fields)
+        folds = fold_support(
+            self._index,
+            source,
+            reader,
+            k,
+            fields=fields,
+            window=_FOLD_WINDOW,
+            keep=keep if where else None,
+        )
+        total = support.normaliser
+        if candidates is not None:  # rows from outside the head must not sum to more than Z
+            total = _at_least(total, fsum(source.weights))
+        rows = self._rows(source, folds, reader, total)
+        groups = self._groups(source, reader, fields, group_by, where, total) if group_by else ()
+        weight = fsum(fold.weight for fold in folds)
+        remaining = _rest(row.influence for row in rows)
+        low, high = _share(weight, total)
+        return Attribution(
+            query=name,
+            rows=rows,
+            remaining=remaining,
+            remaining_interval=(
+                (1 - high, 1 - low) if support.method == "estimated" else (remaining, remaining)
+            ),
+            method=support.method,
+            support=support.size,
+            population=info.points,
+            k=k,
+            model=self._model_name,
+            fingerprint=self._fingerprint,
+            calibrator=_calibrator_record(self._calibrator),
+            index=_index_record(info),
+            where={field: tuple(values) for field, values in where.items()},
+            group_by=group_by,
+            groups=groups,
+            groups_remaining=_rest(group.influence for group in groups) if group_by else 0.0,
+        )
+
+    def _rows(
+        self, source: Support, folds: Sequence[Fold], reader: PayloadReader, total: Normaliser
+    ) -> tuple[Row, ...]:
+        payloads = reader.read([place for fold in folds for place in fold.places])
+        rows = []
+        for rank, fold in enumerate(folds, start=1):
+            owners = tuple(_owner(str(source.ids[place]), payloads[place]) for place in fold.places)
+            first = payloads[fold.places[0]]
+            rows.append(
+                Row(
+                    rank=rank,
+                    similarity=float(source.similarities[fold.places[0]]),
+                    influence=fold.weight / total.value,
+                    interval=_share(fold.weight, total),
+                    owners=owners,
+                    sha256=str(first.get("sha256") or ""),
+                    width=int(first.get("width") or 0),
+                    height=int(first.get("height") or 0),
+                    payload=first,
+                )
+            )
+        return tuple(rows)
+
+    @staticmethod
+    def _groups(
+        source: Support,
+        reader: PayloadReader,
+        fields: Sequence[str],
+        group_by: str,
+        where: Where,
+        total: Normaliser,
+    ) -> tuple[Group, ...]:
+        """Every record of the support counts, not the rows alone."""
+        members: dict[str, list[float]] = {}
+        payloads = reader.read(range(len(source.ids)), fields)
+        for place, weight in enumerate(source.weights.tolist()):
+            payload = payloads[place]
+            if where and not matches(payload, where):
+                continue
+            value = payload.get(group_by)
+            members.setdefault("" if value is None else str(value), []).append(weight)
+        groups = []
+        for value, group_weights in members.items():
+            weight = fsum(group_weights)
+            groups.append(
+                Group(value, weight / total.value, _share(weight, total), len(group_weights))
+            )
+        return tuple(sorted(groups, key=lambda group: (-group.influence, group.value)))
+
+
+def _share(weight: float, total: Normaliser) -> Interval:
+    """95 % interval of weight / Z, within 0..1."""
+    return min(weight / total.high, 1.0), min(weight / total.low, 1.0)
+
+
+def _rest(shares: Iterable[float]) -> float:
+    """1 minus the shares; rounding may leave it just below 0, which is no influence."""
+    return max(1 - fsum(shares), 0.0)
+
+
+def _at_least(total: Normaliser, certain: float) -> Normaliser:
+    return Normaliser(
+        value=max(total.value, certain),
+        low=max(total.low, certain),
+        high=max(total.high, certain),
+        standard_error=total.standard_error,
+    )
+
+
+def _owner(point_id: str, payload: Payload) -> Owner:
+    return Owner(
+        id=point_id,
+        key=str(payload.get("key") or point_id),
+        **{
+            field: str(payload.get(field) or "")
+            for field in ("dataset", "creator", "licence", "url", "path", "caption")
+        },
+    )
+
+
+def _calibrator_record(calibrator: Calibrator) -> Mapping[str, Any]:
+    return {
+        "tau": calibrator.tau,
+        "b": calibrator.b,
+        "fitted": calibrator.fitted,
+        "fitted_on": calibrator.fitted_on,
+    }
+
+
+def _index_record(info: IndexInfo) -> Mapping[str, Any]:
+    return {
+        "backend": info.backend,
+        "points": info.points,
+        "indexed": info.indexed,
+        "dim": info.dim,
+        "quantization": info.quantization,
+        "ef": info.ef,
+        **info.details,
+    }

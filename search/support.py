@@ -1,0 +1,250 @@
+"""What is known of a query's influence: the nearest training images, their weights, and Z.
+
+Three ways to it, in order of preference:
+
+- ``complete`` (b < 0): a range search. The limit of the search grows until the last similarity
+  found has weight 0; everything further away has weight 0 too, so the sum is whole.
+- ``exact``: every training image is compared. Taken by itself where the support is not small and
+  the collection is, else when asked for.
+- ``estimated``: a head from the index, the rest from the index's fixed uniform sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.calibrator import Calibrator
+from search.answer import Method
+from search.calibration import Normaliser, normaliser, weights
+from search.index import Features, Hits, Index, Sample
+
+__all__ = ["Limits", "Support", "SupportFinder"]
+
+_GROWTH = 4
+_SCAN_BLOCK = 4096
+_ROUNDING = 1e-5
+"""Engine and numpy may differ by this in the cosine of one pair."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a collection one answer may fetch; all counts of training images.
+
+    Attributes:
+        first: of the first range search. A support below it takes one search. It is fixed and not
+            learnt from earlier queries, because results of an approximate index depend on the
+            limit: an answer must not depend on what was asked before.
+        support: a support above it is not fetched whole.
+        head: fetched from the index where the rest is estimated; more where more rows are wanted.
+        exact_below: collections up to this size are scanned rather than sampled.
+        scan: an exact answer for b >= 0 fetches the similarities of a whole collection up to this
+            size; of a larger one it reads the vectors in blocks, which needs no memory, and keeps
+            the ids of `head` only.
+    """
+
+    first: int = 512
+    support: int = 10_000
+    head: int = 1_000
+    exact_below: int = 20_000
+    scan: int = 100_000
+
+
+@dataclass(frozen=True)
+class Support:
+    """The nearest training images of one query, best first, and the normaliser of all.
+
+    Attributes:
+        ids: (hits,) each with weight above 0.
+        similarities: (hits,)
+        weights: (hits,) unnormalised, see `search.calibration.weights`.
+        largest: m, the similarity that weights are relative to.
+        normaliser: Z of the whole training set.
+        method: how Z was found.
+        size: training images with influence above 0; None where that was not counted.
+    """
+
+    ids: Sequence[UUID]
+    similarities: NDArray[np.float32]
+    weights: NDArray[np.float64]
+    largest: float
+    normaliser: Normaliser
+    method: Method
+    size: int | None
+
+
+class SupportFinder:
+    """Finds the `Support` of queries in one collection.
+
+    Args:
+        index: the collection.
+        calibrator: decides what has weight.
+        limits: how much may be fetched.
+    """
+
+    def __init__(self, index: Index, calibrator: Calibrator, limits: Limits) -> None:
+        self._index = index
+        self._calibrator = calibrator
+        self._limits = limits
+        self._sample: Sample | None = None
+        self._sample_of = -1
+
+    def find(self, features: Features, population: int, *, rows: int, exact: bool) -> list[Support]:
+        """One `Support` a query.
+
+        Args:
+            features: (queries, dim), validated.
+            population: training images in the collection, at least 1.
+            rows: wanted in the answer; the head is never less than four times as many.
+            exact: compare with every training image.
+
+        Raises:
+            IndexFailedError: the engine failed.
+        """
+        head = min(max(self._limits.head, 4 * rows), population)
+        found: dict[int, Support] = {}
+        if self._calibrator.b < 0:
+            found = self._grow(features, population, exact=exact)
+        rest = [query for query in range(len(features)) if query not in found]
+        if rest:
+            if population <= (self._limits.scan if exact else self._limits.exact_below):
+                others = self._scan(features[rest], population)
+            elif exact:
+                others = self._scan_blocks(features[rest], head)
+            else:
+                others = self._estimate(features[rest], population, head)
+            found.update(zip(rest, others, strict=True))
+        return [found[query] for query in range(len(features))]
+
+    def _grow(self, features: Features, population: int, *, exact: bool) -> dict[int, Support]:
+        """Range search by growing limits; queries whose support is too large are left out."""
+        found: dict[int, Support] = {}
+        open_queries = list(range(len(features)))
+        ceiling = population if exact else min(self._limits.support, population)
+        limit = min(self._limits.first, ceiling)
+        while open_queries:
+            results = self._index.search(features[open_queries], limit, exact=exact)
+            still_open = []
+            for query, hits in zip(open_queries, results, strict=True):
+                largest = float(hits.similarities[0])
+                weight = weights(hits.similarities, largest, self._calibrator)
+                size = int(np.count_nonzero(weight))
+                if size == len(weight) and len(weight) >= limit and limit < population:
+                    still_open.append(query)
+                    continue
+                whole = exact or len(weight) >= population
+                found[query] = _known(hits, weight, largest, "exact" if whole else "complete")
+            open_queries = still_open
+            if limit >= ceiling:
+                break
+            limit = min(limit * _GROWTH, ceiling)
+        return found
+
+    def _scan(self, features: Features, population: int) -> list[Support]:
+        """Every similarity from the index; one query at a time, to hold one list of ids only."""
+        found = []
+        for query in range(len(features)):
+            hits = self._index.search(features[query : query + 1], population, exact=True)[0]
+            largest = float(hits.similarities[0])
+            weight = weights(hits.similarities, largest, self._calibrator)
+            found.append(_known(hits, weight, largest, "exact"))
+        return found
+
+    def _scan_blocks(self, features: Features, head: int) -> list[Support]:
+        """The head exactly, and Z from one pass over all vectors for all queries together."""
+        heads = self._index.search(features, head, exact=True)
+        largest = np.array([float(hits.similarities[0]) for hits in heads])  # (queries,)
+        sums: list[NDArray[np.float64]] = []
+        sizes = np.zeros(len(features), np.int64)
+        for ids in self._index.scroll(batch=_SCAN_BLOCK):
+            scores = self._index.vectors(ids) @ features.T  # (block, queries)
+            # A cosine that rounds above the largest one would weigh more than 1 + b.
+            block = weights(np.minimum(scores, largest), largest, self._calibrator)
+            sums.append(block.sum(axis=0))
+            sizes += np.count_nonzero(block, axis=0)
+        found = []
+        for query, hits in enumerate(heads):
+            weight = weights(hits.similarities, largest[query], self._calibrator)
+            total = max(fsum(block[query] for block in sums), fsum(weight))
+            size = int(sizes[query])
+            found.append(
+                _support(hits, weight, largest[query], Normaliser.known(total), "exact", size)
+            )
+        return found
+
+    def _estimate(self, features: Features, population: int, head: int) -> list[Support]:
+        """Head from the index and tail from the sample (Mussmann, Levy, Ermon, UAI 2017)."""
+        sample = self._load_sample(population)
+        heads = self._index.search(features, head)
+        scores = features @ sample.vectors.T  # (queries, sample)
+        smallest = max(self._calibrator.b, 0.0)
+        found = []
+        for query, hits in enumerate(heads):
+            tail = self._without_head(sample, scores[query], hits)
+            largest = float(hits.similarities[0])
+            if len(tail) and tail.max() > largest + _ROUNDING:  # missed by the approximate search
+                largest = float(tail.max())
+            weight = weights(hits.similarities, largest, self._calibrator)
+            total = normaliser(
+                weight,
+                weights(tail, largest, self._calibrator),
+                population,
+                smallest=smallest,
+            )
+            found.append(_support(hits, weight, largest, total, "estimated", None))
+        return found
+
+    def _load_sample(self, population: int) -> Sample:
+        """The sample as one float32 matrix, read once for each state of the collection."""
+        if self._sample is None or self._sample_of != population:
+            sample = self._index.sample()
+            vectors = np.ascontiguousarray(sample.vectors, np.float32)
+            self._sample = Sample(ids=sample.ids, vectors=vectors)
+            self._sample_of = population
+        return self._sample
+
+    @staticmethod
+    def _without_head(
+        sample: Sample, scores: NDArray[np.float32], hits: Hits
+    ) -> NDArray[np.float32]:
+        """Similarities (sample,) of the sampled training images that are not in the head.
+
+        Only those as near as the last of the head can be in it, and they are few.
+        """
+        near = np.flatnonzero(scores >= hits.similarities[-1] - _ROUNDING)
+        if not len(near):
+            return scores
+        found = set(hits.ids)
+        return np.delete(scores, [place for place in near.tolist() if sample.ids[place] in found])
+
+
+def _known(hits: Hits, weight: NDArray[np.float64], largest: float, method: Method) -> Support:
+    """A support that was fetched whole."""
+    total = Normaliser.known(fsum(weight))
+    return _support(hits, weight, largest, total, method, int(np.count_nonzero(weight)))
+
+
+def _support(
+    hits: Hits,
+    weight: NDArray[np.float64],
+    largest: float,
+    total: Normaliser,
+    method: Method,
+    size: int | None,
+) -> Support:
+    """Hits with weight; they come first, weights fall with similarity."""
+    kept = int(np.count_nonzero(weight))
+    return Support(
+        ids=hits.ids[:kept],
+        similarities=hits.similarities[:kept],
+        weights=weight[:kept],
+        largest=largest,
+        normaliser=total,
+        method=method,
+        size=size,
+    )
