@@ -1,0 +1,391 @@
+"""The operations of the index on a Qdrant Edge shard, as its own process carries them out.
+
+Ids travel as bytes, 16 each, laid end to end; vectors as raw float32; payloads as JSON. Imports
+stay light (numpy and Edge): they are the start-up time of every command that opens an index.
+
+What shapes this file: Edge never releases the interpreter lock, so it has a process of its own; its
+lock is the one on the write-ahead log, which therefore stays on; a failed upsert may be half done,
+so everything is validated by the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as edge
+from numpy.typing import NDArray
+
+from search.edge_sample import SampleKeeper
+from search.edge_settings import EdgeSettings
+from search.index import INDEXED_FIELDS
+
+__all__ = ["ShardBusyError", "ShardOperations"]
+
+_UPSERT_POINTS = 100  # points a call to Edge: the fastest of 10..1000
+_FLUSH_POINTS = 50_000  # replaying the log of so many points takes about three seconds
+_QUERY_BATCH = 64  # bounds the hits that Edge holds as objects at once
+_TIE_POINTS = 4096  # how far beyond the limit a run of equal similarities is followed
+_RETRIEVE_POINTS = 1000
+_ID_BYTES = 16
+
+
+class ShardBusyError(Exception):
+    """Another process holds the shard's lock."""
+
+
+def _config(dim: int, settings: EdgeSettings) -> edge.EdgeConfig:
+    memory = edge.Memory
+    datatype = edge.VectorStorageDatatype
+    return edge.EdgeConfig(
+        vectors=edge.EdgeVectorParams(
+            dim,
+            # Features are normalised already: the inner product is the cosine, and vectors come
+            # back bit for bit as they went in.
+            edge.Distance.Dot,
+            datatype=datatype.Float16 if settings.datatype == "float16" else datatype.Float32,
+            memory=memory.Cold if settings.vectors_on_disk else memory.Cached,
+        ),
+        hnsw_config=edge.HnswIndexConfig(
+            m=settings.m,
+            ef_construct=settings.ef_construct,
+            full_scan_threshold=10_000,
+            max_indexing_threads=settings.index_threads,
+            payload_m=0,
+            memory=memory.Cached,
+        ),
+        quantization_config=_quantization(settings),
+        optimizers=edge.EdgeOptimizersConfig(
+            indexing_threshold=max(1, settings.index_above * dim * 4 // 1024),
+        ),
+        max_search_threads=settings.search_threads or None,
+        wal_enabled=True,
+    )
+
+
+def _quantization(settings: EdgeSettings) -> Any:  # noqa: ANN401  # a union of vendor classes
+    memory = edge.Memory.Pinned if settings.quantized_in_ram else edge.Memory.Cached
+    if settings.quantization == "none":
+        return None
+    if settings.quantization == "int8":
+        return edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=memory)
+    if settings.quantization == "binary":
+        return edge.BinaryQuantizationConfig(memory=memory)
+    sizes = edge.TurboQuantBitSize
+    bits = {"turbo4": sizes.Bits4, "turbo2": sizes.Bits2, "turbo1": sizes.Bits1}
+    return edge.TurboQuantQuantizationConfig(bits=bits[settings.quantization], memory=memory)
+
+
+def _uuids(ids: bytes) -> list[UUID]:
+    return [UUID(bytes=ids[at : at + _ID_BYTES]) for at in range(0, len(ids), _ID_BYTES)]
+
+
+def _filter(where: Mapping[str, Sequence[str]] | None) -> edge.Filter | None:
+    if not where:
+        return None
+    return edge.Filter(
+        must=[
+            edge.FieldCondition(field, match=edge.MatchAny(list(values)))
+            for field, values in where.items()
+        ]
+    )
+
+
+class ShardOperations:
+    """An open shard; public methods are the requests that `EdgeIndex` sends by name."""
+
+    def __init__(self, folder: Path, dim: int, settings: EdgeSettings, wait_s: float) -> None:
+        self._folder = folder
+        self._dim = dim
+        self._settings = settings
+        self._shard = _load(folder / "shard", _config(dim, settings), wait_s)
+        self._counts: dict[str, int] = {}
+        self._unflushed = 0
+        self._sample = SampleKeeper(folder, settings.sample_size, self.count(None))
+
+    @staticmethod
+    def create(folder: Path, dim: int, settings: EdgeSettings) -> None:
+        """Lay out an empty shard in `folder`, with the payload indexes that filters need."""
+        shard_folder = folder / "shard"
+        shard_folder.mkdir()
+        shard = edge.EdgeShard.create(str(shard_folder), _config(dim, settings))
+        try:
+            for field in INDEXED_FIELDS:
+                shard.update(
+                    edge.UpdateOperation.create_field_index(
+                        field,
+                        # Filters that a graph would serve badly are answered exactly instead, so
+                        # links within every value of a field would be paid for in vain.
+                        edge.KeywordIndexParams(enable_hnsw=False, memory=edge.Memory.Cached),
+                    )
+                )
+            shard.flush()
+        finally:
+            shard.close()
+
+    # -- changes
+
+    def upsert(self, ids: bytes, vectors: bytes, payloads: bytes) -> None:
+        """Put points in, replacing those of the same id."""
+        self._changes()
+        uuids = _uuids(ids)
+        rows = np.frombuffer(vectors, dtype=np.float32).reshape(len(uuids), self._dim)
+        records = json.loads(payloads)
+        for start in range(0, len(uuids), _UPSERT_POINTS):
+            part = slice(start, start + _UPSERT_POINTS)
+            points = [
+                edge.Point(uuid, row, record)
+                for uuid, row, record in zip(uuids[part], rows[part], records[part], strict=True)
+            ]
+            self._shard.update(edge.UpdateOperation.upsert_points(points))
+        self._sample.add(ids)
+        self._unflushed += len(uuids)
+        if self._unflushed >= _FLUSH_POINTS:
+            self._shard.flush()
+            self._unflushed = 0
+
+    def delete(self, ids: bytes) -> None:
+        """Take points out."""
+        self._changes()
+        self._shard.update(edge.UpdateOperation.delete_points(list(_uuids(ids))))
+        self._sample.remove(ids)
+
+    def flush(self) -> None:
+        """Make everything so far durable."""
+        self._shard.flush()
+        self._unflushed = 0
+        self._sample.save(self.count(None))
+
+    def build(self) -> None:
+        """Graphs for every segment that is large enough, then the sample if it needs repair."""
+        while self._shard.optimize():
+            pass
+        self._shard.flush()  # also gives back the disk of merged segments
+        self._repaired_sample()
+        self.flush()
+
+    def close(self) -> None:
+        """Flush and let go of the lock."""
+        try:
+            self.flush()
+        finally:
+            self._shard.close()
+
+    def _changes(self) -> None:
+        self._counts.clear()
+        self._sample.invalidate_file()
+
+    # -- questions
+
+    def search(
+        self, queries: bytes, limit: int, where: Mapping[str, Sequence[str]] | None, exact: bool
+    ) -> list[tuple[bytes, bytes]]:
+        """Per query: ids and float32 similarities, best first."""
+        rows = np.frombuffer(queries, dtype=np.float32).reshape(-1, self._dim)
+        matching = self.count(where)
+        limit = min(limit, matching)
+        if limit == 0:
+            return [(b"", b"")] * len(rows)
+        if where:
+            exact = exact or matching <= self._settings.exact_below
+        condition = _filter(where)
+        out = []
+        for start in range(0, len(rows), _QUERY_BATCH):
+            part = rows[start : start + _QUERY_BATCH]
+            # One more than asked for shows whether the limit cuts through equal similarities.
+            found = self._nearest(part, limit + 1, condition, exact)
+            for row, points in zip(part, found, strict=True):
+                hits = self._follow_tie(row, points, limit, condition, exact)
+                hits.sort(key=lambda point: (-point.score, point.id.bytes))  # type: ignore[union-attr]
+                del hits[limit:]
+                out.append(
+                    (
+                        b"".join([point.id.bytes for point in hits]),  # type: ignore[union-attr]
+                        np.array([point.score for point in hits], dtype=np.float32).tobytes(),
+                    )
+                )
+        return out
+
+    def _nearest(
+        self, rows: NDArray[np.float32], limit: int, condition: edge.Filter | None, exact: bool
+    ) -> list[list[edge.ScoredPoint]]:
+        quantized = self._settings.quantization != "none"
+        params = edge.SearchParams(
+            hnsw_ef=max(self._settings.ef, limit),
+            exact=exact,
+            # Left to itself Edge rescores some codes and not others; similarities must be exact.
+            quantization=edge.QuantizationSearchParams(
+                rescore=True, oversampling=self._settings.candidates_per_hit
+            )
+            if quantized
+            else None,
+            acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
+            if condition is not None and not exact
+            else None,
+        )
+        requests = [
+            edge.QueryRequest(
+                limit=limit, query=edge.Query.Nearest(row), filter=condition, params=params
+            )
+            for row in rows
+        ]
+        if len(requests) == 1:
+            return [self._shard.query(requests[0])]
+        return self._shard.query_batch(edge.QueryBatchRequest(requests))
+
+    def _follow_tie(
+        self,
+        row: NDArray[np.float32],
+        points: list[edge.ScoredPoint],
+        limit: int,
+        condition: edge.Filter | None,
+        exact: bool,
+    ) -> list[edge.ScoredPoint]:
+        """More hits, until those equal to the last one asked for are all there (or very many)."""
+        asked = limit + 1
+        while (
+            len(points) == asked
+            and points[-1].score == points[limit - 1].score
+            and asked <= limit + _TIE_POINTS
+        ):
+            asked = limit + 4 * (asked - limit)
+            points = self._nearest(row[None], asked, condition, exact)[0]
+        return points
+
+    def fetch(self, ids: bytes, fields: Sequence[str] | None) -> bytes:
+        """JSON list of payloads (null: no such point), in order."""
+        wanted = _uuids(ids)
+        found: dict[UUID, Any] = {}
+        for start in range(0, len(wanted), _RETRIEVE_POINTS):
+            part = list(set(wanted[start : start + _RETRIEVE_POINTS]))
+            for record in self._shard.retrieve(list(part), True, False):
+                payload = record.payload or {}
+                if fields is not None:
+                    payload = {field: payload[field] for field in fields if field in payload}
+                found[record.id] = payload  # type: ignore[index]
+        return json.dumps([found.get(uuid) for uuid in wanted], ensure_ascii=False).encode()
+
+    def vectors(self, ids: bytes) -> tuple[bytes, bytes]:
+        """(raw float32 rows in order, b"") or (b"", the first id that is not there)."""
+        wanted = _uuids(ids)
+        rows = np.empty((len(wanted), self._dim), dtype=np.float32)
+        for start in range(0, len(wanted), _RETRIEVE_POINTS):
+            part = wanted[start : start + _RETRIEVE_POINTS]
+            found: dict[Any, Any] = {
+                record.id: record.vector
+                for record in self._shard.retrieve(list(set(part)), False, True)
+            }
+            for at, uuid in enumerate(part, start):
+                if uuid not in found:
+                    return b"", uuid.bytes
+                rows[at] = found[uuid]
+        return rows.tobytes(), b""
+
+    def count(self, where: Mapping[str, Sequence[str]] | None) -> int:
+        """How many points match, exactly; remembered until the next change."""
+        memo = json.dumps(where, sort_keys=True) if where else ""
+        if memo not in self._counts:
+            if len(self._counts) > 10_000:
+                self._counts.clear()
+            request = edge.CountRequest(exact=True, filter=_filter(where))
+            self._counts[memo] = self._shard.count(request)
+        return self._counts[memo]
+
+    def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
+        """Values of an indexed field with their counts, most frequent first, then by value."""
+        if (points := self.count(None)) == 0:
+            return []
+        request = edge.FacetRequest(field, limit=min(limit, points), exact=True)
+        hits = [(str(hit.value), hit.count) for hit in self._shard.facet(request).hits]
+        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+    def scroll(
+        self, where: Mapping[str, Sequence[str]] | None, after: bytes, batch: int
+    ) -> tuple[bytes, bytes]:
+        """One page of matching ids, and where the next one starts (b"": nowhere)."""
+        records, following = self._shard.scroll(
+            edge.ScrollRequest(
+                offset=UUID(bytes=after) if after else None,
+                limit=batch,
+                filter=_filter(where),
+                with_payload=False,
+                with_vector=False,
+            )
+        )
+        ids = b"".join([record.id.bytes for record in records])  # type: ignore[union-attr]
+        return ids, following.bytes if isinstance(following, UUID) else b""
+
+    def sample(self) -> tuple[bytes, bytes]:
+        """Ids and raw float32 vectors of the sample."""
+        ids = self._repaired_sample()
+        vectors, missing = self.vectors(ids)
+        if missing:  # the set of ids is newer than the sample: never answer from a stale one
+            self._sample.forget()
+            ids = self._repaired_sample()
+            vectors, _ = self.vectors(ids)
+        return ids, vectors
+
+    def _repaired_sample(self) -> bytes:
+        population = self.count(None)
+        if self._sample.needs_repair(population):
+            after = b""
+            self._sample.start_over()
+            while True:
+                ids, after = self.scroll(None, after, 10_000)
+                self._sample.add(ids)
+                if not after:
+                    break
+        return self._sample.ids()
+
+    def info(self) -> dict[str, Any]:
+        """Counts, bytes on disk and in memory."""
+        state = self._shard.info()
+        return {
+            "points": state.points_count,
+            "indexed": state.indexed_vectors_count,
+            "segments": state.segments_count,
+            "sample": len(self._sample),
+            "disk_bytes": _disk_bytes(self._folder),
+            **_memory_bytes(),
+        }
+
+
+def _load(folder: Path, config: edge.EdgeConfig, wait_s: float) -> edge.EdgeShard:
+    """Open a shard, waiting a little for a process that is still closing it."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return edge.EdgeShard.load(str(folder), config)
+        except Exception as exc:
+            if "WouldBlock" not in str(exc):
+                raise
+            if time.monotonic() >= until:
+                raise ShardBusyError from exc
+        time.sleep(0.05)
+
+
+def _disk_bytes(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            stat = file.lstat()
+        except FileNotFoundError:
+            continue
+        total += stat.st_blocks * 512  # what is taken, not the length of sparse files
+    return total
+
+
+def _memory_bytes() -> dict[str, int]:
+    """Resident memory of this process; the file part belongs to the page cache and can be taken."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return {}
+    sizes = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "Rss")))
+    names = {"VmRSS": "rss_bytes", "RssAnon": "rss_anon_bytes", "RssFile": "rss_file_bytes"}
+    return {name: int(sizes[key].split()[0]) * 1024 for key, name in names.items() if key in sizes}
