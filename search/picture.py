@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -36,13 +37,13 @@ _MARGIN = 64
 _HEADER = 190  # top of the first square
 _RAIL = 288  # side of the generated image
 _GAP, _SHELF_GAP = 28, 34
-_MAX_TRAINING, _MAX_REMAINING = 320, 560  # largest sides
+_MAX_TRAINING, _MAX_REMAINING = 320, 480  # largest sides
 _LABEL_WIDTH = 132  # narrowest cell: room for a name under a small square
 _LABEL_GAP, _LINE = 8, 23
 
 _PAPER, _WHITE = (245, 243, 238), (255, 255, 255)
 _INK, _MUTED = (28, 31, 35), (88, 93, 101)
-_BLANK, _HATCH, _HAIRLINE = (229, 226, 218), (205, 200, 189), (138, 108, 54)
+_BLANK, _HATCH, _HAIRLINE = (229, 226, 218), (191, 185, 172), (138, 108, 54)
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
@@ -77,7 +78,7 @@ def layout(
     """Where everything goes: the generated image, a tile per influence, the remaining influence.
 
     All but the first are on one scale, the largest on which no training image is wider than 320
-    pixels and the remaining influence no wider than 560 (at a width of 1600). Shelves are filled
+    pixels and the remaining influence no wider than 480 (at a width of 1600). Shelves are filled
     from left to right; the squares of a shelf stand on one line.
     """
     unit = width / WIDTH
@@ -203,20 +204,23 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.convert("RGB").save(part, kind, quality=92)
         part.replace(path)
+    except FileExistsError as exc:
+        folder = str(path.parent)
+        raise RunError(f"cannot write the picture {str(path)!r}: {folder!r} is a file") from exc
     except (OSError, ValueError) as exc:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        with suppress(OSError):
+            part.unlink()
         reason = getattr(exc, "strerror", None) or " ".join(str(exc).split())
         raise RunError(f"cannot write the picture {str(path)!r}: {reason}") from exc
 
 
 def _draw_header(sheet: _Sheet, attribution: Attribution) -> None:
-    population = f"{attribution.population:,}"
     how = {
-        "exact": f"every one of the {population} training images was compared",
-        "complete": f"every training image with influence was found, among all {population}",
-        "estimated": f"nearest images compared one by one, the rest of {population} from a sample",
+        "exact": "every training image was compared",
+        "complete": "every training image with influence above 0 was found",
+        "estimated": "the nearest compared one by one, the rest estimated from a sample",
     }[attribution.method]
-    facts = [f"{population} training images", f"model {attribution.model}", how]
+    facts = [f"{attribution.population:,} training images", f"model {attribution.model}", how]
     if attribution.where:
         named = (f"{field} = {' or '.join(kept)}" for field, kept in attribution.where.items())
         facts.append("shown only: " + ", ".join(named))
@@ -325,7 +329,7 @@ def _span(interval: Interval, estimated: bool) -> list[str]:
 
 
 def _creators(row: Row) -> str:
-    return "; ".join(filter(None, row.creators)) or "unknown creator"
+    return "; ".join(filter(None, map(_clean, row.creators))) or "unknown creator"
 
 
 def _clean(text: str) -> str:
