@@ -77,12 +77,31 @@ class Points:
     vectors: Features
     payloads: list[Payload]
 
+    def put_into(self, index: Index) -> None:
+        index.upsert(self.ids, self.vectors, self.payloads)
 
-def make_ids(rng: np.random.Generator, n: int) -> list[UUID]:
+    def nearest(self, query: Features, limit: int, among: list[int] | None = None) -> list[int]:
+        """Brute force: rows of the nearest points, ties by id."""
+        rows = range(len(self.ids)) if among is None else among
+        similarities = self.vectors @ query
+        return sorted(rows, key=lambda row: (-similarities[row], self.ids[row].bytes))[:limit]
+
+
+class PointsMaker(Protocol):
+    def __call__(self, seed: int, n: int, dim: int, **options: Any) -> Points: ...
+
+
+@pytest.fixture(scope="session")
+def make_points() -> PointsMaker:
+    """Clustered points with payloads; options: clusters, spread."""
+    return _make_points
+
+
+def _make_ids(rng: np.random.Generator, n: int) -> list[UUID]:
     return [UUID(bytes=rng.bytes(16)) for _ in range(n)]
 
 
-def clustered(seed: int, n: int, dim: int, clusters: int = 50, spread: float = 0.5) -> Features:
+def _clustered(seed: int, n: int, dim: int, clusters: int = 50, spread: float = 0.5) -> Features:
     """(n, dim) features around random centres, as those of real images are."""
     print("seed", seed)
     rng = np.random.default_rng(seed)
@@ -92,8 +111,8 @@ def clustered(seed: int, n: int, dim: int, clusters: int = 50, spread: float = 0
     return rows.astype(np.float32)
 
 
-def make_points(seed: int, n: int, dim: int, **options: Any) -> Points:
-    vectors = clustered(seed, n, dim, **options)
+def _make_points(seed: int, n: int, dim: int, **options: Any) -> Points:
+    vectors = _clustered(seed, n, dim, **options)
     rng = np.random.default_rng(seed + 1)
     payloads: list[Payload] = [
         {
@@ -104,4 +123,4 @@ def make_points(seed: int, n: int, dim: int, **options: Any) -> Points:
         }
         for i in range(n)
     ]
-    return Points(make_ids(rng, n), vectors, payloads)
+    return Points(_make_ids(rng, n), vectors, payloads)
