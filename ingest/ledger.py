@@ -8,6 +8,7 @@ broken run and is written again under the same number.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class ShardRow:
 class Ledger:
     """The ledger of one data folder.
 
-    Use it from one thread at a time; it may be handed from thread to thread.
+    Safe to use from several threads: one call at a time is served.
 
     Raises:
         DataFolderError: the file cannot be opened or written, or is of a newer format.
@@ -127,6 +128,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mutex = threading.RLock()
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -152,22 +154,24 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._mutex:
             try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as exc:
+                raise self._failed(exc) from exc
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
+        with self._mutex:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as exc:
+                raise self._failed(exc) from exc
 
     # -- what is known -------------------------------------------------------------------------
 
@@ -192,13 +196,6 @@ class Ledger:
         )
         return (str(rows[0][0]), int(str(rows[0][1]))) if rows else None
 
-    def keys_of_shard(self, number: int) -> list[str]:
-        """Keys that the ledger places in that shard, in order."""
-        return [
-            str(row[0])
-            for row in self._rows("SELECT key FROM items WHERE shard = ? ORDER BY key", (number,))
-        ]
-
     def shards(self) -> list[ShardRow]:
         """All finished shards in order of their numbers."""
         return [
@@ -222,6 +219,16 @@ class Ledger:
             )
         return int(str(rows[0][0]))
 
+    def images_of(self, number: int) -> int:
+        """How many usable images the ledger places in that shard."""
+        return int(
+            str(
+                self._rows("SELECT COUNT(*) FROM items WHERE shard = ? AND usable = 1", (number,))[
+                    0
+                ][0]
+            )
+        )
+
     def datasets(self) -> dict[str, int]:
         """Usable images of each dataset."""
         return {
@@ -231,13 +238,16 @@ class Ledger:
             )
         }
 
-    def usable_keys(self) -> Iterator[tuple[str, str]]:
-        """(dataset, key) of every usable image."""
-        try:
-            for dataset, key in self._db.execute("SELECT dataset, key FROM items WHERE usable = 1"):
-                yield str(dataset), str(key)
-        except sqlite3.Error as exc:
-            raise self._failed(exc) from exc
+    def usable_in(self, number: int) -> list[tuple[str, str]]:
+        """(dataset, key) of the usable images that the ledger places in that shard, in order."""
+        return [
+            (str(dataset), str(key))
+            for dataset, key in self._rows(
+                "SELECT dataset, key FROM items WHERE shard = ? AND usable = 1 "
+                "ORDER BY dataset, key",
+                (number,),
+            )
+        ]
 
     # -- finishing a shard ---------------------------------------------------------------------
 
@@ -320,8 +330,7 @@ class Ledger:
         return [
             (str(d), Reject(str(k), str(p), RejectReason(str(r)), str(t)))
             for d, k, p, r, t in self._rows(
-                "SELECT dataset, key, path, reason, detail FROM rejects "
-                "ORDER BY dataset, key, path"
+                "SELECT dataset, key, path, reason, detail FROM rejects ORDER BY dataset, key, path"
             )
         ]
 
@@ -365,6 +374,13 @@ class Ledger:
     def tombstones(self) -> int:
         """How many images were taken down."""
         return int(str(self._rows("SELECT COUNT(*) FROM tombstones")[0][0]))
+
+    def buried_bytes(self) -> frozenset[str]:
+        """SHA-256 of every file that was taken down: the same bytes under a new name stay out."""
+        return frozenset(
+            str(row[0])
+            for row in self._rows("SELECT DISTINCT sha256 FROM tombstones WHERE sha256 <> ''")
+        )
 
     # -- removals still to be carried out ------------------------------------------------------
 
