@@ -1,0 +1,261 @@
+"""An attribution model: backbone, mapper pair and calibrator, as one folder with a fingerprint.
+
+The folder holds `model.json` (what it is) and `mapper.safetensors` (the arrays); the backbone's
+weights stay where they are and are named by their hash. Reading it needs no torch.
+
+The weights' hash is known in one of three ways: pinned in the backbone, stored in `model.json`,
+or computed by the first `Embedder` that loads them and handed over with `with_weights`. A model
+without it has no fingerprint yet: two models that differ only in weights nobody has looked at
+must not pass for the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embed.backbones import Backbone
+from embed.calibrator import UNFITTED, Calibrator
+from embed.mapper import Mapper, MapperPair
+from ingest.errors import ModelError
+
+__all__ = ["FORMAT", "SHORT", "AttributionModel", "identity_model", "load"]
+
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused."""
+
+SHORT = 16
+"""Hex digits of a short fingerprint."""
+
+_JSON = "model.json"
+_ARRAYS = "mapper.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionModel:
+    """What turns images into comparable features and similarities into influence.
+
+    Attributes:
+        name: what a person types.
+        backbone: the frozen encoder.
+        mappers: the tuned pair; its d is the backbone's dim.
+        calibrator: its two numbers.
+        tuned_on: what the mappers were tuned on; '' for none.
+        weights_hash: of the backbone's weights; '' until known.
+    """
+
+    name: str
+    backbone: Backbone
+    mappers: MapperPair
+    calibrator: Calibrator = UNFITTED
+    tuned_on: str = ""
+    weights_hash: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mappers.in_dim != self.backbone.dim:
+            raise ModelError(
+                f"model '{self.name}': the mapper takes {self.mappers.in_dim} numbers, "
+                f"{self.backbone.name} gives {self.backbone.dim}"
+            )
+        pinned = self.backbone.weights_hash
+        if not self.weights_hash:
+            object.__setattr__(self, "weights_hash", pinned)
+        elif pinned and self.weights_hash != pinned:
+            raise self._other_weights(pinned)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature."""
+        return self.mappers.out_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Short `full_fingerprint`: 16 hex digits."""
+        return self.full_fingerprint[:SHORT]
+
+    @property
+    def feature_fingerprint(self) -> str:
+        """Short `full_feature_fingerprint`: 16 hex digits."""
+        return self.full_feature_fingerprint[:SHORT]
+
+    @property
+    def full_fingerprint(self) -> str:
+        """sha256 over everything that an answer depends on: features and calibrator.
+
+        Raises:
+            ModelError: the weights' hash is not known yet.
+        """
+        return _digest([self.full_feature_fingerprint, self.calibrator.tau, self.calibrator.b])
+
+    @property
+    def full_feature_fingerprint(self) -> str:
+        """sha256 over what a feature depends on: an index is bound to it.
+
+        The backbone's network, weights and preprocessing, and the mappers. Not the calibrator:
+        fitting it again leaves an index valid. Not licences, sources or descriptions.
+
+        Raises:
+            ModelError: the weights' hash is not known yet.
+        """
+        if not self.weights_hash:
+            raise ModelError(
+                f"model '{self.name}' has no fingerprint before the weights of "
+                f"{self.backbone.name} are loaded once"
+            )
+        backbone = self.backbone
+        what = [
+            backbone.name,
+            backbone.family,
+            backbone.architecture,
+            backbone.revision,
+            backbone.options,
+            backbone.preprocessing.to_dict(),
+            self.weights_hash,
+            _arrays_hash(self.mappers),
+        ]
+        return _digest(what)
+
+    def with_weights(self, weights_hash: str) -> AttributionModel:
+        """The model bound to weights that were loaded (`Embedder.weights_hash`).
+
+        Raises:
+            ModelError: it is bound to other weights.
+        """
+        if self.weights_hash and weights_hash != self.weights_hash:
+            raise self._other_weights(weights_hash)
+        return replace(self, weights_hash=weights_hash)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder, whole or not at all; an older model there is replaced.
+
+        Raises:
+            ModelError: the folder cannot be written, or holds something else than a model.
+        """
+        from safetensors.numpy import save_file
+
+        description = {
+            "format": FORMAT,
+            "name": self.name,
+            "backbone": self.backbone.to_dict(),
+            "weights_hash": self.weights_hash,
+            "mapper": {
+                "real": self.mappers.real_mapper.kind,
+                "synth": self.mappers.synth_mapper.kind,
+                "sha256": _arrays_hash(self.mappers),
+            },
+            "calibrator": asdict(self.calibrator),
+            "tuned_on": self.tuned_on,
+        }
+        if folder.exists() and not (folder / _JSON).is_file() and any(folder.iterdir()):
+            raise ModelError(f"{folder} holds something else than a model; choose another folder")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder.parent) as scratch:
+                fresh = Path(scratch) / "model"
+                fresh.mkdir()
+                save_file(_named_arrays(self.mappers), fresh / _ARRAYS)
+                text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+                (fresh / _JSON).write_text(text, encoding="utf-8")
+                if folder.exists():
+                    folder.rename(Path(scratch) / "replaced")
+                fresh.rename(folder)
+        except OSError as exc:
+            raise ModelError(f"the model cannot be saved in {folder}: {exc.strerror}") from exc
+
+    def _other_weights(self, found: str) -> ModelError:
+        return ModelError(
+            f"model '{self.name}' belongs to other weights of {self.backbone.name}: "
+            f"{self.weights_hash[:SHORT]}, these are {found[:SHORT]}"
+        )
+
+
+def identity_model(backbone: Backbone) -> AttributionModel:
+    """The untuned model that a backbone's name stands for: base features, normalised."""
+    return AttributionModel(backbone.name, backbone, MapperPair.identity(backbone.dim))
+
+
+def load(folder: Path) -> AttributionModel:
+    """The model of a folder that `save` wrote.
+
+    Raises:
+        ModelError: no model there, a newer format, or a damaged one.
+    """
+    try:
+        values = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ModelError(f"{folder} is not a model folder: it has no {_JSON}") from exc
+    except (OSError, ValueError) as exc:
+        raise ModelError(f"{folder} is damaged: {_JSON} cannot be read") from exc
+    version = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(version, int):
+        raise ModelError(f"{folder} is damaged: {_JSON} names no format")
+    if version > FORMAT:
+        raise ModelError(
+            f"{folder} is of format {version}, this attrib reads up to {FORMAT}; upgrade attrib"
+        )
+    arrays = _read_arrays(folder)
+    try:
+        backbone = Backbone.from_dict(values["backbone"])
+        pair = MapperPair(
+            *(
+                Mapper(
+                    values["mapper"][side],
+                    {
+                        name.removeprefix(f"{side}."): array
+                        for name, array in arrays.items()
+                        if name.startswith(f"{side}.")
+                    },
+                    backbone.dim,
+                )
+                for side in ("real", "synth")
+            )
+        )
+        if _arrays_hash(pair) != values["mapper"]["sha256"]:
+            raise ModelError(f"{_ARRAYS} is not the one that {_JSON} names")
+        model = AttributionModel(
+            name=str(values["name"]),
+            backbone=backbone,
+            mappers=pair,
+            calibrator=Calibrator(**values["calibrator"]),
+            tuned_on=str(values["tuned_on"]),
+            weights_hash=str(values["weights_hash"]),
+        )
+    except ModelError as exc:
+        raise ModelError(f"{folder} is damaged: {exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ModelError(f"{folder} is damaged: {_JSON} lacks or garbles {exc}") from exc
+    return model
+
+
+def _read_arrays(folder: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(folder / _ARRAYS))
+    except (OSError, SafetensorError, ValueError) as exc:
+        raise ModelError(f"{folder} is damaged: {_ARRAYS} cannot be read") from exc
+
+
+def _named_arrays(mappers: MapperPair) -> dict[str, Any]:
+    sides = {"real": mappers.real_mapper, "synth": mappers.synth_mapper}
+    return {f"{side}.{name}": a for side, m in sides.items() for name, a in m.arrays.items()}
+
+
+def _arrays_hash(mappers: MapperPair) -> str:
+    digest = hashlib.sha256()
+    digest.update(f"{mappers.real_mapper.kind} {mappers.synth_mapper.kind}\n".encode())
+    for name, array in sorted(_named_arrays(mappers).items()):
+        digest.update(f"{name} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _digest(what: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

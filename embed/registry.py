@@ -1,0 +1,160 @@
+"""Attribution models by name: the user's own, and one for every backbone.
+
+A name means, in this order: a model that the user imported or tuned, kept under
+`$ATTRIB_HOME/models` or in the user's data folder; a backbone, untuned. Anything that looks like
+a path is a model folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+
+from embed.backbones import BACKBONES, Backbone, resolve, unknown_model
+from embed.calibrator import UNFITTED
+from embed.model import AttributionModel, identity_model, load
+from ingest.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "ListedModel",
+    "export_model",
+    "find_model",
+    "import_model",
+    "list_models",
+    "models_folder",
+    "save_model",
+]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A row of `attrib models list`.
+
+    Attributes:
+        name: what to type.
+        model: None where the folder is damaged.
+        folder: of a user's model; None for a backbone.
+        problem: what is wrong with the folder; '' when nothing is.
+    """
+
+    name: str
+    model: AttributionModel | None
+    folder: Path | None = None
+    problem: str = ""
+
+
+def models_folder() -> Path:
+    """`$ATTRIB_HOME/models`, or `models` in the user's data folder. It need not exist."""
+    home = os.environ.get("ATTRIB_HOME")
+    return (Path(home) if home else Path(platformdirs.user_data_dir("attrib"))) / "models"
+
+
+def find_model(name_or_folder: str | Path) -> AttributionModel:
+    """The model of that name, or of that folder.
+
+    Raises:
+        UnknownModelError: a name that stands for nothing; the nearest is suggested.
+        ModelError: a folder without a model, or a damaged one.
+    """
+    text = str(name_or_folder)
+    # `open_clip:ViT-B-32/openai` has a separator but is no path.
+    if isinstance(name_or_folder, Path) or (":" not in text and _looks_like_path(text)):
+        return load(Path(text))
+    if _NAME.fullmatch(text) and (models_folder() / text).is_dir():
+        return load(models_folder() / text)
+    if text in BACKBONES or ":" in text:
+        return identity_model(resolve(text))
+    raise unknown_model(text, [*_user_names(), *BACKBONES])
+
+
+def list_models() -> list[ListedModel]:
+    """The user's models by name, then the named backbones. A damaged model is listed as such."""
+    rows = []
+    for name in _user_names():
+        folder = models_folder() / name
+        try:
+            rows.append(ListedModel(name, load(folder), folder))
+        except ModelError as exc:
+            rows.append(ListedModel(name, None, folder, str(exc)))
+    named: Sequence[Backbone] = tuple(BACKBONES.values())
+    return rows + [ListedModel(b.name, identity_model(b)) for b in named]
+
+
+def save_model(model: AttributionModel) -> Path:
+    """Keep a model under its name among the user's; an older one of that name is replaced.
+
+    Raises:
+        UsageError: a name that cannot be used.
+        ModelError: the folder cannot be written.
+    """
+    if not _NAME.fullmatch(model.name):
+        raise UsageError(
+            f"'{model.name}' cannot be a model's name; use letters, digits, '.', '_' and '-'"
+        )
+    if model.name in BACKBONES:
+        raise UsageError(f"'{model.name}' is a backbone's name; choose another")
+    folder = models_folder() / model.name
+    model.save(folder)
+    return folder
+
+
+def import_model(
+    name: str, backbone: Backbone, mapper_file: Path, calibrator_file: Path | None = None
+) -> AttributionModel:
+    """Keep the paper authors' mapper and calibrator files as a model of that name.
+
+    Args:
+        name: for the new model.
+        backbone: the one that the mapper was tuned on.
+        mapper_file: `{'real_mapper': ..., 'synth_mapper': ...}`.
+        calibrator_file: `inv_tau` and `bias`; the unfitted calibrator when None.
+
+    Raises:
+        UsageError: a name that cannot be used.
+        ModelError: a file of another kind, or a mapper for another number of features.
+    """
+    from embed.official import read_calibrator, read_mappers
+
+    model = AttributionModel(
+        name=name,
+        backbone=backbone,
+        mappers=read_mappers(mapper_file),
+        calibrator=read_calibrator(calibrator_file) if calibrator_file else UNFITTED,
+        tuned_on=mapper_file.name,
+    )
+    save_model(model)
+    return model
+
+
+def export_model(name: str, folder: Path) -> AttributionModel:
+    """Write the model of that name to a folder, for another machine.
+
+    Raises:
+        UnknownModelError: no such model.
+        ModelError: it is damaged, or the folder cannot be written.
+    """
+    model = find_model(name)
+    model.save(folder)
+    return model
+
+
+def _user_names() -> list[str]:
+    try:
+        found = [path.name for path in models_folder().iterdir() if path.is_dir()]
+    except OSError:
+        return []
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def _looks_like_path(text: str) -> bool:
+    return os.sep in text or text.startswith((".", "~")) or (Path(text) / "model.json").is_file()
