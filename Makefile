@@ -9,7 +9,9 @@ BIN := .venv/bin
 DATA := attrib-data/demo
 IMAGE := examples/generated/object-37-homes/media-1.png
 PICTURE := demo-out/answer.png
+CACHE := benchmarks/.cache
 JOBS := 2
+ARGS :=
 
 .PHONY: help demo test lint bench docs docs-check clean
 
@@ -37,7 +39,8 @@ lint: ## ruff, its formatter and mypy
 
 bench: ## measure ingest and query; see benchmarks/README.md
 	@scripts/setup bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) $(ARGS)
+	$(BIN)/python -m benchmarks.query --cache $(CACHE) $(ARGS)
 
 docs: ## write docs/commands.md anew from the help texts
 	@scripts/setup

@@ -44,9 +44,8 @@ def _helps(
 ) -> Iterator[tuple[str, str]]:
     """Full name and plain help of a click command and of all below it, in the order of its help."""
     command.rich_markup_mode = None  # plain text: no boxes, no colours
-    context = command.context_class(
-        command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    settings = command.context_settings | {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = command.context_class(command, info_name=name, parent=parent, **settings)
     lines = command.get_help(context).strip().splitlines()
     yield context.command_path, "\n".join(line.rstrip() for line in lines)
     if hasattr(command, "list_commands"):

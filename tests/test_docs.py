@@ -70,7 +70,8 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 def fault(command: Any, words: list[str], parent: Any = None) -> str | None:
     """What the command line says against these words, without running anything."""
-    context = command.context_class(command, info_name=command.name, parent=parent)
+    settings = command.context_settings
+    context = command.context_class(command, info_name=command.name, parent=parent, **settings)
     try:
         _, rest, _ = command.make_parser(context).parse_args(list(words))
     except Exception as exc:  # click's UsageError: of click itself, or of the copy inside Typer
@@ -101,6 +102,7 @@ def test_readme_shows_the_commands_of_the_main_job() -> None:
 def test_a_command_or_an_option_that_does_not_exist_is_noticed() -> None:
     attrib = typer.main.get_command(app)
     assert fault(attrib, ["query", "a.png", "--k", "12"]) is None
+    assert fault(attrib, ["query", "-h"]) is None
     assert fault(attrib, ["query", "a.png", "--kay", "12"]) is not None
     assert fault(attrib, ["quarry", "a.png"]) == "No such command 'quarry'."
 
