@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,7 +176,9 @@ def read_shard(folder: Path, number: int) -> tuple[NDArray[np.float16], list[Ima
     features: NDArray[np.float16] = np.load(features_path, mmap_mode="r", allow_pickle=False)
     images = [
         ImageRow(**{**row, "extra": json.loads(row["extra"])})
-        for row in pq.read_table(metadata_path, columns=[n for n in _metadata_schema().names if n != "image_path"]).to_pylist()
+        for row in pq.read_table(
+            metadata_path, columns=[n for n in _metadata_schema().names if n != "image_path"]
+        ).to_pylist()
     ]
     if len(features) != len(images):
         raise ValueError(
@@ -250,7 +252,7 @@ def drop_rows(folder: Path, number: int, keys: Iterable[str]) -> int:
     return dropped
 
 
-def _replace(path: Path, write: Any) -> None:
+def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as out:
         write(out)
@@ -269,7 +271,7 @@ def _fsync(path: Path) -> None:
 
 
 def _write_header(file: IO[bytes], rows: int, dim: int) -> None:
-    """Numpy pads the header for growth along the first axis, so it can be written again in place."""
+    """Numpy pads the header for growth of the first axis: it can be written again in place."""
     file.seek(0)
     header = {"descr": "<f2", "fortran_order": False, "shape": (rows, dim)}
     np.lib.format.write_array_header_1_0(file, header)

@@ -1,0 +1,129 @@
+"""``attrib ingest``: training images into the index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attrib.ending import ends_in_one_line, warn
+from attrib.options import DataOption, JsonOption
+
+__all__ = ["ingest"]
+
+
+@ends_in_one_line
+def ingest(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, WebDataset tars (brace patterns such as {00000..00010}.tar work), or "
+            "lists of local paths (.txt, .parquet).",
+        ),
+    ],
+    data: DataOption = Path("attrib-data"),
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the dataset that the images belong to. [default: name of the first "
+            "source]",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTRIB_MODEL",
+            help="Attribution model or backbone, see `attrib models list`. [default: the data "
+            "folder's, or efficientnet-lite0]",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Embed unchanged images again, too.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Images of a folder that make one shard.")
+    ] = 1024,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Threads that read and decode. [default: the cores]", show_default=False
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16; auto is the fastest that keeps features.")
+    ] = "auto",
+    quantization: Annotated[
+        str,
+        typer.Option(
+            help="Of a new index: none, int8, turbo4, turbo2, turbo1 or binary. Less memory; every "
+            "similarity shown stays exact."
+        ),
+    ] = "none",
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Reject images of more pixels.")
+    ] = 100_000_000,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = 64
+    * 1024
+    * 1024,
+    json: JsonOption = False,
+) -> None:
+    """Ingest training images: decode, embed, index.
+
+    Killed at any moment, the same command goes on where it stopped. Images that are there
+    unchanged are passed over. Images that cannot be used are listed by `attrib rejects`.
+    """
+    from attrib.console import Bar, print_json
+    from attrib.opened import ingest_into
+    from ingest.decode import DecodeLimits
+    from search.ingestion import IngestSettings
+
+    settings = IngestSettings(
+        shard_size=shard_size,
+        batch_size=batch_size,
+        limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
+        **({"decode_threads": threads} if threads is not None else {}),
+    )
+    bar = Bar()
+    try:
+        report, facts = ingest_into(
+            data,
+            sources,
+            dataset=dataset,
+            model=model,
+            force=force,
+            settings=settings,
+            device=device,
+            precision=precision,
+            quantization=quantization,
+            progress=bar,
+        )
+    finally:
+        bar.stop()
+    if json:
+        print_json({**vars(report), "data": str(data), "model": facts["model"]})
+        return
+    rejected = sum(report.rejected.values())
+    parts = [f"{report.ingested:,} ingested"]
+    parts += [f"{report.unchanged:,} unchanged"] if report.unchanged else []
+    parts += [f"{rejected:,} rejected"] if rejected else []
+    parts += [f"{report.buried:,} taken down earlier"] if report.buried else []
+    typer.echo(
+        f"{report.dataset}: {', '.join(parts)}; {data} now holds {report.total:,} training images"
+    )
+    for reason, count in sorted(report.rejected.items(), key=lambda pair: (-pair[1], pair[0])):
+        typer.echo(f"  {count:,} rejected: {reason}")
+    if rejected:
+        typer.echo(f"  which ones: attrib rejects --data {data}")
+    if facts["hint"]:
+        warn(facts["hint"])

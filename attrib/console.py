@@ -1,0 +1,117 @@
+"""Tables, progress bars and plain text for terminals. Captions and names are hostile text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+__all__ = ["Bar", "console", "plain", "print_json", "print_lines", "table"]
+
+_PIPED_WIDTH = 100
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console of the terminal's width, or of 100 columns where there is no terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPED_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def plain(text: object) -> str:
+    """One line without control characters, so that no caption can drive the terminal."""
+    shown = "".join(c if c.isprintable() else " " for c in str(text))
+    return " ".join(shown.split())
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 (JSON)
+    """Print a JSON value."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines as they are."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def table(
+    columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]], *, title: str = ""
+) -> None:
+    """Print a table. `columns`: (heading, 'left' or 'right' or 'cut'): 'cut' gives way first."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, title=plain(title) or None, title_justify="left")
+    for heading, kind in columns:
+        drawn.add_column(
+            heading,
+            justify="right" if kind == "right" else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=None,
+            min_width=None if kind == "cut" else min(len(heading), 8),
+        )
+    for row in rows:
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
+    console().print(drawn)
+
+
+class Bar:
+    """The progress of an ingest on stderr: a bar, images a second, remaining time."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, pending: int | None) -> None:
+        """So many images are to be done; None where that is not known beforehand."""
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{speed:,.0f} images/s" if speed else "")
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+            console=console(stderr=True),
+        )
+        self._task = self._progress.add_task("embedding", total=pending)
+        self._progress.start()
+
+    def advance(self, images: int) -> None:
+        """So many more images are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, images)
+
+    def building(self) -> None:
+        """The index is being built."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description="indexing ")
+
+    def stop(self) -> None:
+        """Take the bar away; its last state stays on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,277 @@
+"""The Python facade: what the command line does, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from PIL import Image
+
+from embed.backbones import DEFAULT_BACKBONE
+from embed.registry import find_model
+from ingest.decode import DecodeLimits, decode
+from ingest.errors import DataFolderError, EmptyQueryError, ImageError, SourceError, UsageError
+from ingest.source import open_sources
+from search.answer import Attribution
+from search.collection import Collection
+from search.edge_settings import EdgeSettings
+from search.folder import check_dataset_name
+from search.ingestion import IngestReport, IngestSettings, Progress
+from search.ingestion import ingest as run_ingest
+from search.picture import draw_picture, save_picture
+from search.removal import take_down
+
+if TYPE_CHECKING:
+    from embed.embedder import Embedder
+    from embed.model import AttributionModel
+
+__all__ = ["Opened", "Queryable", "ingest_into", "open_data", "read_rejects"]
+
+Queryable: TypeAlias = "str | Path | bytes | Image.Image"
+"""A path, the bytes of an image file, or a decoded image."""
+
+
+class Opened:
+    """A data folder that is open for queries. Close it, or use it as a context manager.
+
+    One process at a time can have a data folder open.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def query(
+        self,
+        image: Queryable,
+        *,
+        k: int = 50,
+        where: Mapping[str, Sequence[str] | str] | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> Attribution:
+        """Attribute one generated image.
+
+        Args:
+            image: a path, bytes of an image file, or a PIL image.
+            k: rows to return.
+            where: show only training images of which these fields have (one of) these values.
+            group_by: a payload field to sum the influence of the whole support by.
+            exact: compare with every training image.
+
+        Raises:
+            ImageError: it is no image that can be used.
+            UsageError: k < 1, or a filter on a field that has no index.
+        """
+        name = str(image) if isinstance(image, str | Path) else "image"
+        return self.query_many(
+            [self.load(image)], names=[name], k=k, where=where, group_by=group_by, exact=exact
+        )[0]
+
+    def query_many(
+        self,
+        images: Sequence[Queryable],
+        *,
+        names: Sequence[str] | None = None,
+        k: int = 50,
+        where: Mapping[str, Sequence[str] | str] | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Attribution]:
+        """Attribute many generated images, embedded and searched in batches; see `query`."""
+        if not images:
+            raise EmptyQueryError("no image given")
+        if names is None:
+            names = [
+                str(image) if isinstance(image, str | Path) else f"image {i}"
+                for i, image in enumerate(images)
+            ]
+        listed = {
+            field: [values] if isinstance(values, str) else list(values)
+            for field, values in (where or {}).items()
+        }
+        if k < 1:
+            raise EmptyQueryError(f"k must be at least 1, not {k}")
+        features = self._collection.features([self.load(image) for image in images])
+        return self._collection.attribute(
+            features, names, k=k, where=listed or None, group_by=group_by, exact=exact
+        )
+
+    @staticmethod
+    def load(image: Queryable) -> Image.Image:
+        """The decoded RGB image.
+
+        Raises:
+            SourceError: no such file.
+            ImageError: not an image that can be used.
+        """
+        if isinstance(image, Image.Image):
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")  # through the decoder: alpha, 16 bits and the like
+            return decode(buffer.getvalue()).image
+        if isinstance(image, bytes):
+            return decode(image).image
+        path = Path(image)
+        limits = DecodeLimits()
+        try:
+            if path.stat().st_size > limits.max_bytes:
+                raise SourceError(f"{path} has more bytes than the limit of {limits.max_bytes:,}")
+            data = path.read_bytes()
+        except OSError as exc:
+            raise SourceError(f"cannot read {path}: {exc.strerror or exc}") from exc
+        try:
+            return decode(data, limits).image
+        except ImageError as exc:
+            raise ImageError(
+                exc.reason, f"{path}: {exc.detail}" if exc.detail else str(path)
+            ) from exc
+
+    def picture(self, answer: Attribution, image: Queryable, path: str | Path) -> None:
+        """Draw an answer to `image` into a file (.png, .jpg or .webp by its name)."""
+        drawn = draw_picture(answer, self.load(image), self._collection.image_of)
+        save_picture(drawn, path)
+
+    def info(self) -> dict[str, Any]:
+        """What the data folder holds."""
+        return self._collection.facts()
+
+    def matching(
+        self, *, keys: Sequence[str] = (), where: Mapping[str, Sequence[str]] | None = None
+    ) -> int:
+        """How many training images have one of the keys or fit the filter."""
+        index = self._collection.index
+        count = index.count({"key": list(keys)}) if keys else 0
+        if where:
+            count += index.count(where)
+            if keys:
+                both = {**where, "key": [*where.get("key", []), *keys]}
+                count -= index.count(both) if "key" not in where else 0
+        return count
+
+    def delete(
+        self, *, keys: Sequence[str] = (), where: Mapping[str, Sequence[str]] | None = None
+    ) -> int:
+        """Take training images down for good; returns how many. See ``attrib delete``."""
+        if not keys and not where:
+            raise UsageError("say what to delete: keys or where")
+        return take_down(self._collection, keys=keys, where=where)
+
+    def close(self) -> None:
+        """Let go of the data folder. Calling it again does nothing."""
+        self._collection.close()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        collection = self._collection
+        return (
+            f"<attrib data {str(collection.folder.root)!r}: {collection.index.count():,} training "
+            f"images, model {collection.model.name}>"
+        )
+
+
+def open_data(data: str | Path, *, model: str | None = None) -> Opened:
+    """Open a data folder that `attrib ingest` made. `model`: refuse any other model than this.
+
+    Raises:
+        DataFolderError: there is none, it is damaged, newer or in use.
+        ModelMismatchError: the index was built with another model.
+    """
+    wanted = find_model(model) if model is not None else None
+    return Opened(Collection.open(Path(data), model=wanted))
+
+
+def ingest_into(
+    data: str | Path,
+    sources: Sequence[str],
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    force: bool = False,
+    settings: IngestSettings | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    quantization: str = "none",
+    progress: Progress | None = None,
+) -> tuple[IngestReport, dict[str, str]]:
+    """Ingest training images into a data folder; see ``attrib ingest``.
+
+    Returns the report and facts of the run (`model`, `hint`).
+
+    Raises:
+        UsageError: a model, dataset or option that is not there.
+        RunError: sources that cannot be read, a disk that refuses, an index that fails.
+    """
+    settings = settings or IngestSettings()
+    opened = open_sources(list(sources), settings.limits.max_bytes)
+    name = check_dataset_name(dataset or _dataset_name(sources[0]))
+    wanted = find_model(model) if model is not None else None
+    loaded: list[Embedder] = []
+
+    def first() -> AttributionModel:
+        from embed.embedder import Embedder
+
+        chosen = wanted or find_model(DEFAULT_BACKBONE)
+        embedder = Embedder(chosen.backbone, device=device, precision=precision)  # type: ignore[arg-type]
+        loaded.append(embedder)
+        return chosen.with_weights(embedder.weights_hash)
+
+    edge = EdgeSettings(quantization=quantization)  # type: ignore[arg-type]
+    with Collection.create(Path(data), wanted, first, settings=edge) as collection:
+        if loaded:
+            collection.adopt(loaded[0])
+        embedder = collection.embedder(device=device, precision=precision)
+        report = run_ingest(
+            collection, embedder, opened, name, settings=settings, force=force, progress=progress
+        )
+        hint = ""
+        if wanted is None and collection.model.name == DEFAULT_BACKBONE and report.ingested:
+            hint = (
+                f"{DEFAULT_BACKBONE} is small and quick; where the answer matters, choose a larger "
+                "one, such as --model dino-vitb16 (see `attrib models list`)"
+            )
+        return report, {"model": collection.model.name, "hint": hint}
+
+
+def read_rejects(data: str | Path) -> list[dict[str, str]]:
+    """The images that could not be used; works while another process uses the folder.
+
+    Raises:
+        DataFolderError: no data folder, or a damaged table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = Path(data)
+    if not (root / "attrib.json").is_file():
+        raise DataFolderError(
+            f"{root} is no attrib data folder; make one with `attrib ingest SOURCE --data {root}`"
+        )
+    path = root / "rejects.parquet"
+    if not path.is_file():
+        return []
+    try:
+        rows: list[dict[str, str]] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as exc:
+        raise DataFolderError(f"{path} is damaged: {exc}") from exc
+    return rows
+
+
+def _dataset_name(source: str) -> str:
+    """A name from the source's: ``laion-subset/`` and ``{00000..00010}.tar`` in it give one."""
+    path = Path(source)
+    if any(c in path.name for c in "{}*?["):
+        path = path.parent
+    path = path.resolve()
+    name = path.name if path.is_dir() else path.stem
+    return (
+        "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).strip(
+            "._-"
+        )[:100]
+        or "images"
+    )

@@ -1,0 +1,35 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest.errors import UsageError
+
+__all__ = ["DataOption", "JsonOption", "parse_where"]
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", envvar="ATTRIB_DATA", help="The data folder.", show_default=True),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
+    """``creator=A``, ``creator=B``, ``licence=C`` as a filter: (A or B) and C.
+
+    Raises:
+        UsageError: a text without '='.
+    """
+    where: dict[str, list[str]] = {}
+    for condition in conditions:
+        name, equals, value = condition.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--where {condition!r} will not do: write it as field=value")
+        where.setdefault(name.strip(), []).append(value)
+    return where

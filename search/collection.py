@@ -1,0 +1,290 @@
+"""A data folder opened for work: its ledger, its attribution model and its index."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.model import AttributionModel
+from embed.model import load as load_model
+from embed.shards import read_thumbnails
+from ingest.decode import DecodeLimits, decode
+from ingest.errors import DataFolderError, ImageError, ModelMismatchError, RunError
+from ingest.ledger import Ledger
+from search.answer import Attribution, Row
+from search.attribution import Attributor
+from search.edge import EdgeIndex
+from search.edge_settings import EdgeSettings
+from search.folder import DataFolder, writing
+from search.index import Index, Where
+from search.removal import carry_out_removals
+
+if TYPE_CHECKING:
+    from embed.embedder import Embedder
+
+__all__ = ["Collection"]
+
+_THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+_BATCH = 32
+
+
+class Collection:
+    """Use `open` or `create`, then `close`; or as a context manager.
+
+    Attributes:
+        folder: the data folder.
+        name: of the collection in it.
+        ledger: what was ingested.
+        model: the attribution model that the features were made with.
+        index: the features of the training images.
+    """
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        name: str,
+        ledger: Ledger,
+        model: AttributionModel,
+        index: Index,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.ledger = ledger
+        self.model = model
+        self.index = index
+        self._embedder: Embedder | None = None
+        self._attributor: Attributor | None = None
+
+    # -- opening and closing -------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, root: Path, *, model: AttributionModel | None = None, wait_s: float = 2.0
+    ) -> Collection:
+        """Open what was ingested. `model`: the one that the caller means to ask with, if any.
+
+        Raises:
+            DataFolderError: no data folder, a damaged or newer one, or in use.
+            ModelMismatchError: the collection was built with another model than `model`.
+        """
+        folder = DataFolder.open(root, wait_s=wait_s)
+        try:
+            name = folder.current
+            if name is None:
+                raise DataFolderError(
+                    f"nothing was ingested into {root} yet; run `attrib ingest SOURCE "
+                    f"--data {root}`"
+                )
+            return cls._load(folder, name, model)
+        except BaseException:
+            folder.close()
+            raise
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        model: AttributionModel | None,
+        first: Callable[[], AttributionModel],
+        *,
+        settings: EdgeSettings | None = None,
+        wait_s: float = 2.0,
+    ) -> Collection:
+        """Open what was ingested, or begin a collection.
+
+        `model`: the one that the caller means, if any; `first`: called for the model of a new
+        collection, with its `weights_hash`, once the folder is known to be usable.
+
+        Raises:
+            DataFolderError: as `open`; or the folder cannot be written.
+            ModelMismatchError: as `open`.
+        """
+        folder = DataFolder.create(root, wait_s=wait_s)
+        try:
+            if (name := folder.current) is None:
+                chosen = first()
+                name = _collection_name(chosen)
+                with writing(root):
+                    # Left over from a start that was killed: nothing in it was ever acknowledged.
+                    shutil.rmtree(folder.index(name).parent, ignore_errors=True)
+                    chosen.save(folder.model(name))
+                    folder.index(name).parent.mkdir(parents=True, exist_ok=True)
+                dim = chosen.mappers.out_dim
+                EdgeIndex.create(folder.index(name), dim, settings or EdgeSettings()).close()
+                with writing(root):
+                    folder.set_current(name)
+            return cls._load(folder, name, model)
+        except BaseException:
+            folder.close()
+            raise
+
+    @classmethod
+    def _load(cls, folder: DataFolder, name: str, wanted: AttributionModel | None) -> Collection:
+        model = load_model(folder.model(name))
+        if wanted is not None:
+            _check_same(folder.root, model, wanted)
+        ledger = Ledger(folder.ledger)
+        index = None
+        try:
+            index = EdgeIndex.open(folder.index(name))
+            if carry_out_removals(folder, ledger, index):
+                index.build()
+            return cls(folder, name, ledger, model, index)
+        except BaseException:
+            if index is not None:
+                index.close()
+            ledger.close()
+            raise
+
+    def close(self) -> None:
+        """Flush, and let go of everything. Calling it again does nothing."""
+        with suppress(RunError):
+            self.index.close()
+        self.ledger.close()
+        self.folder.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def embedder(self, *, device: str | None = None, precision: str = "auto") -> Embedder:
+        """The backbone, loaded at first use (this imports torch).
+
+        Raises:
+            WeightsError: its weights are missing.
+            ModelMismatchError: they are others than the collection was built with.
+        """
+        if self._embedder is None:
+            from embed.embedder import Embedder
+
+            embedder = Embedder(self.model.backbone, device=device, precision=precision)  # type: ignore[arg-type]
+            known = self.model.weights_hash
+            if known and embedder.weights_hash != known:
+                raise ModelMismatchError(
+                    f"the weights of {self.model.backbone.name} are not those that the index was "
+                    f"built with: the index has {known[:16]}, these are "
+                    f"{embedder.weights_hash[:16]}"
+                )
+            self._embedder = embedder
+        return self._embedder
+
+    def adopt(self, embedder: Embedder) -> None:
+        """Use a backbone that was loaded already."""
+        self._embedder = embedder
+
+    def features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(images, dim) `synth` features of decoded RGB images."""
+        embedder = self.embedder()
+        parts = []
+        for start in range(0, len(images), _BATCH):
+            pixels = [
+                self.model.backbone.preprocessing.apply(image)
+                for image in images[start : start + _BATCH]
+            ]
+            # The same rounding as the training images' features went through on their way to disk.
+            half = embedder.embed(np.stack(pixels)).astype(np.float16)
+            parts.append(self.model.mappers.synth(half.astype(np.float32)))
+        return np.concatenate(parts)
+
+    def attribute(
+        self,
+        features: NDArray[np.float32],
+        names: Sequence[str],
+        *,
+        k: int = 50,
+        where: Where | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Attribution]:
+        """The answers to queries whose `synth` features (queries, dim) are at hand.
+
+        Raises:
+            UsageError: k < 1, or a filter on a field that has no index.
+            RunError: an empty collection.
+        """
+        if self._attributor is None:
+            self._attributor = Attributor(
+                self.index, self.model.name, self.model.fingerprint, self.model.calibrator
+            )
+        return self._attributor.attribute(
+            features, names, k=k, where=where, group_by=group_by, exact=exact
+        )
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """The training image's thumbnail, None where there is none."""
+        for owner in row.owners:
+            shard = self._shard_of(row, owner.id)
+            if shard is None:
+                continue
+            found = read_thumbnails(self.folder.features(owner.dataset), shard, [owner.key])
+            if owner.key in found:
+                with suppress(ImageError):
+                    return decode(found[owner.key], _THUMBNAIL_LIMITS).image
+        return None
+
+    def _shard_of(self, row: Row, point: str) -> int | None:
+        if row.owners and point == row.owners[0].id and "shard" in row.payload:
+            return int(row.payload["shard"])
+        payload = self.index.fetch([UUID(point)], fields=["shard"])[0]
+        return None if payload is None else int(payload["shard"])
+
+    def facts(self) -> dict[str, Any]:
+        """What there is, for `attrib info`."""
+        info = self.index.info()
+        calibrator = self.model.calibrator
+        return {
+            "data": str(self.folder.root),
+            "collection": self.name,
+            "model": self.model.name,
+            "backbone": self.model.backbone.name,
+            "fingerprint": self.model.fingerprint,
+            "feature_fingerprint": self.model.feature_fingerprint,
+            "calibrator": {
+                "tau": calibrator.tau,
+                "b": calibrator.b,
+                "fitted_on": calibrator.fitted_on,
+            },
+            "images": info.points,
+            "datasets": self.ledger.datasets(),
+            "shards": len(self.ledger.shards()),
+            "rejects": len(self.ledger.rejects()),
+            "tombstones": self.ledger.tombstones(),
+            "index": {
+                "backend": info.backend,
+                "dim": info.dim,
+                "indexed": info.indexed,
+                "quantization": info.quantization,
+                "ef": info.ef,
+                **info.details,
+            },
+        }
+
+
+def _collection_name(model: AttributionModel) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip("-.") or "model"
+    return f"{plain[:60]}-{model.feature_fingerprint[:8]}"
+
+
+def _check_same(root: Path, built: AttributionModel, wanted: AttributionModel) -> None:
+    if not wanted.weights_hash:
+        # Weights that were not loaded yet cannot tell the two apart: `embedder` checks them.
+        wanted = wanted.with_weights(built.weights_hash)
+    if built.feature_fingerprint != wanted.feature_fingerprint:
+        raise ModelMismatchError(
+            f"{root} was built with {built.name} ({built.feature_fingerprint}), not with "
+            f"{wanted.name} ({wanted.feature_fingerprint}); leave --model out, or ingest "
+            "into another folder with --data"
+        )
