@@ -14,7 +14,7 @@ from io import BytesIO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ingest.errors import ImageError, RejectReason
-from ingest.formats import PILLOW_FORMATS, looks_like
+from ingest.formats import PILLOW_FORMATS, ends_early, looks_like
 from ingest.pixels import to_rgb
 
 __all__ = ["DecodeLimits", "Decoded", "decode"]
@@ -100,7 +100,7 @@ def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Decoded:
     except UnidentifiedImageError as exc:
         raise _unidentified(data) from exc
     except Exception as exc:  # PIL's readers raise nearly anything on damaged bytes
-        raise _broken(exc) from exc
+        raise _broken(data, exc) from exc
 
 
 def _check_pixels(image: Image.Image, limits: DecodeLimits) -> None:
@@ -133,14 +133,13 @@ def _unidentified(data: bytes) -> ImageError:
     announced = looks_like(data)
     if announced is None:
         return ImageError(RejectReason.NOT_AN_IMAGE)
-    if announced == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        return ImageError(RejectReason.TRUNCATED, "WEBP file shorter than it says")
-    return ImageError(RejectReason.BROKEN, f"damaged {announced} header")
+    reason = RejectReason.TRUNCATED if ends_early(data) else RejectReason.BROKEN
+    return ImageError(reason, f"damaged {announced} header")
 
 
-def _broken(exc: Exception) -> ImageError:
+def _broken(data: bytes, exc: Exception) -> ImageError:
     detail = str(exc) or type(exc).__name__
-    if isinstance(exc, EOFError) or _SAYS_TRUNCATED.search(detail):
+    if isinstance(exc, EOFError) or _SAYS_TRUNCATED.search(detail) or ends_early(data):
         return ImageError(RejectReason.TRUNCATED, detail)
     return ImageError(RejectReason.BROKEN, detail)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-__all__ = ["IMAGE_SUFFIXES", "PILLOW_FORMATS", "has_image_suffix", "looks_like"]
+__all__ = ["IMAGE_SUFFIXES", "PILLOW_FORMATS", "ends_early", "has_image_suffix", "looks_like"]
 
 PILLOW_FORMATS = (
     "JPEG",  # and MPO, which Pillow opens through its JPEG reader
@@ -79,3 +79,37 @@ def looks_like(data: bytes) -> str | None:
     if data[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF"
     return None
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether a file that could not be decoded ends before its own format says that it should.
+
+    Only a guess at the cause of a failure: good files may have bytes behind their end, and readers
+    bear some ends that are missing.
+    """
+    match looks_like(data):
+        case "WEBP":
+            return len(data) < 8 + int.from_bytes(data[4:8], "little")
+        case "PNG":
+            return b"IEND" not in data[-1024:]
+        case "JPEG":
+            return b"\xff\xd9" not in data[-1024:]
+        case "JPEG2000" if data.startswith(b"\xff\x4f"):
+            return not data.endswith(b"\xff\xd9")
+        case "JPEG2000" | "AVIF":
+            return _box_ends_early(data)
+        case _:
+            return False
+
+
+def _box_ends_early(data: bytes) -> bool:
+    """The same for files made of boxes, each with its length in front (ISO base media)."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 0:  # the last box, up to the end of the file
+            return data[at + 4 : at + 8] == b"jp2c" and not data.endswith(b"\xff\xd9")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        at += max(size, 8)
+    return at > len(data)
