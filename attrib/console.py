@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "console", "plain", "print_json", "print_lines", "table"]
 
 _PIPED_WIDTH = 100
+_ROOM = 28  # columns of text that a cell keeps before the ones that may be cut give way
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -44,24 +45,37 @@ def print_lines(*lines: str) -> None:
 def table(
     columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]], *, title: str = ""
 ) -> None:
-    """Print a table. `columns`: (heading, 'left' or 'right' or 'cut'): 'cut' gives way first."""
+    """Print a table. `columns`: (heading, 'left', 'right' or 'cut'); a 'cut' one gives way first."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    out = console()
+    cells = [[plain(cell) for cell in row] for row in rows]
+    # Rich shrinks columns evenly; here the ones marked 'cut' give way, whatever they hold.
+    widths = []
+    for i, (heading, kind) in enumerate(columns):
+        widest = max([len(heading), *(cell_len(row[i]) for row in cells)])
+        widths.append(widest if kind == "cut" else min(widest, _ROOM))
+    spare = out.width - sum(widths) - 3 * len(columns)
+    for i, (heading, kind) in enumerate(columns):
+        if kind == "cut" and spare < 0:
+            kept = max(len(heading), widths[i] + spare)
+            spare += widths[i] - kept
+            widths[i] = kept
     drawn = Table(box=box.SIMPLE_HEAD, title=plain(title) or None, title_justify="left")
-    for heading, kind in columns:
+    for (heading, kind), width in zip(columns, widths, strict=True):
         drawn.add_column(
             heading,
             justify="right" if kind == "right" else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=None,
-            min_width=None if kind == "cut" else min(len(heading), 8),
+            width=width,
         )
-    for row in rows:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
-    console().print(drawn)
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    out.print(drawn)
 
 
 class Bar:
@@ -73,6 +87,8 @@ class Bar:
 
     def start(self, pending: int | None) -> None:
         """So many images are to be done; None where that is not known beforehand."""
+        if pending == 0:
+            return
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,

@@ -13,7 +13,7 @@ from embed.backbones import DEFAULT_BACKBONE
 from embed.registry import find_model
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import DataFolderError, EmptyQueryError, ImageError, SourceError, UsageError
-from ingest.source import open_sources
+from ingest.source import TarSource, open_sources
 from search.answer import Attribution
 from search.collection import Collection
 from search.edge_settings import EdgeSettings
@@ -209,6 +209,9 @@ def ingest_into(
     """
     settings = settings or IngestSettings()
     opened = open_sources(list(sources), settings.limits.max_bytes)
+    for source in opened:
+        if not isinstance(source, TarSource):
+            next(source.items(), None)  # a source without images fails before anything is made
     name = check_dataset_name(dataset or _dataset_name(sources[0]))
     wanted = find_model(model) if model is not None else None
     loaded: list[Embedder] = []
@@ -225,9 +228,14 @@ def ingest_into(
     with Collection.create(Path(data), wanted, first, settings=edge) as collection:
         if loaded:
             collection.adopt(loaded[0])
-        embedder = collection.embedder(device=device, precision=precision)
         report = run_ingest(
-            collection, embedder, opened, name, settings=settings, force=force, progress=progress
+            collection,
+            lambda: collection.embedder(device=device, precision=precision),
+            opened,
+            name,
+            settings=settings,
+            force=force,
+            progress=progress,
         )
         hint = ""
         if wanted is None and collection.model.name == DEFAULT_BACKBONE and report.ingested:

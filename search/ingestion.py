@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embed.prepare import Prepared, prepare
 from embed.preprocess import Preprocessing
@@ -27,10 +28,7 @@ from search.rejects import write_rejects
 from search.removal import carry_out_removals, mend
 from search.writer import Batch, Failure, Finished, Origin, Started, Writer
 
-if TYPE_CHECKING:
-    from embed.embedder import Embedder
-
-__all__ = ["IngestReport", "IngestSettings", "Progress", "ingest"]
+__all__ = ["Embeds", "IngestReport", "IngestSettings", "Progress", "ingest"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,14 @@ class IngestSettings:
     batch_size: int = 32
     decode_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+
+class Embeds(Protocol):
+    """What the pipeline needs of a backbone; `embed.embedder.Embedder` is one."""
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(images, dim) base features of (images, height, width, 3) pixels."""
+        ...
 
 
 class Progress(Protocol):
@@ -90,7 +96,7 @@ class IngestReport:
 
 def ingest(
     collection: Collection,
-    embedder: Embedder,
+    backbone: Callable[[], Embeds],
     sources: Sequence[Source],
     dataset: str,
     *,
@@ -99,6 +105,8 @@ def ingest(
     progress: Progress | None = None,
 ) -> IngestReport:
     """Bring `sources` into the collection as `dataset`; what is there unchanged is passed over.
+
+    `backbone` is called for the loaded backbone once there is something to embed.
 
     Killed at any moment, the same call goes on, and the end is the same as of an unbroken run.
 
@@ -122,7 +130,7 @@ def ingest(
         collection.folder, ledger, collection.index, collection.model.mappers, dataset, dim
     )
     with writer, _pool(settings.decode_threads) as pool:
-        _Run(plan, embedder, writer, pool, collection, settings, progress).go(sources)
+        _Run(plan, backbone, writer, pool, collection, settings, progress).go(sources)
     if plan.clashes:
         ledger.add_rejects(dataset, plan.clashes)
     ledger.set_mark(mark, None)
@@ -157,7 +165,7 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
-        embedder: Embedder,
+        backbone: Callable[[], Embeds],
         writer: Writer,
         pool: ThreadPoolExecutor,
         collection: Collection,
@@ -165,7 +173,8 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self._plan = plan
-        self._embedder = embedder
+        self._backbone = backbone
+        self._embedder: Embeds | None = None
         self._writer = writer
         self._pool = pool
         self._next = collection.ledger.next_shard()
@@ -220,6 +229,8 @@ class _Run:
         """Batches end with their shard: its features do not depend on its neighbours."""
         if not self._images:
             return
+        if self._embedder is None:
+            self._embedder = self._backbone()
         features = self._embedder.embed(np.stack([image.pixels for image in self._images]))
         self._writer.put(Batch(self._images, self._origins, features))
         self._advance(len(self._images))

@@ -56,7 +56,6 @@ def list_(json: JsonOption = False) -> None:
             ("model", "left"),
             ("dim", "right"),
             ("tuned on", "left"),
-            ("calibrated on", "left"),
             ("licence", "left"),
             ("about", "cut"),
         ],
@@ -65,7 +64,6 @@ def list_(json: JsonOption = False) -> None:
                 f"{row['name']} (default)" if row["name"] == DEFAULT_BACKBONE else row["name"],
                 row["dim"],
                 row["tuned_on"] or "-",
-                row["calibrated_on"] or "-",
                 row["licence"],
                 row["about"],
             ]
