@@ -255,7 +255,6 @@ class EdgeIndex:
                 "ef_construct": settings.ef_construct,
                 "oversampling": settings.candidates_per_hit,
                 "datatype": settings.datatype,
-                "exact_below": settings.exact_below,
                 "folder": str(self._folder),
             },
         )

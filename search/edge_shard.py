@@ -30,6 +30,10 @@ __all__ = ["ShardBusyError", "ShardOperations"]
 _UPSERT_POINTS = 100  # points a call to Edge: the fastest of 10..1000
 _FLUSH_POINTS = 50_000  # replaying the log of so many points takes about three seconds
 _QUERY_BATCH = 64  # bounds the hits that Edge holds as objects at once
+# Candidates per hit in the graph: where clusters were smaller than the limit (500 of 100,000), one
+# gave a recall of 0.92, two 0.97, four 0.99.
+_CANDIDATES_PER_HIT = 4
+_EXACT_SHARE = 0.01  # comparing every point is faster than so many candidates, and loses nothing
 _TIE_POINTS = 4096  # how far beyond the limit a run of equal similarities is followed
 _RETRIEVE_POINTS = 1000
 _ID_BYTES = 16
@@ -191,8 +195,10 @@ class ShardOperations:
         limit = min(limit, matching)
         if limit == 0:
             return [(b"", b"")] * len(rows)
-        if where:
-            exact = exact or matching <= self._settings.exact_below
+        # Under a filter the graph loses hits, with ACORN too where the filter goes along with the
+        # look of the images, as that of a creator does (recall 0.95, of single queries 0.7, at half
+        # of 100,000 points). Comparing all that match takes about as long.
+        exact = exact or bool(where) or limit >= _EXACT_SHARE * matching
         condition = _filter(where)
         out = []
         for start in range(0, len(rows), _QUERY_BATCH):
@@ -216,16 +222,13 @@ class ShardOperations:
     ) -> list[list[edge.ScoredPoint]]:
         quantized = self._settings.quantization != "none"
         params = edge.SearchParams(
-            hnsw_ef=max(self._settings.ef, limit),
+            hnsw_ef=max(self._settings.ef, _CANDIDATES_PER_HIT * limit),
             exact=exact,
             # Left to itself Edge rescores some codes and not others; similarities must be exact.
             quantization=edge.QuantizationSearchParams(
                 rescore=True, oversampling=self._settings.candidates_per_hit
             )
             if quantized
-            else None,
-            acorn=edge.AcornSearchParams(enable=True, max_selectivity=1.0)
-            if condition is not None and not exact
             else None,
         )
         requests = [
