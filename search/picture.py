@@ -168,7 +168,7 @@ def draw_picture(
     for tile in tiles:
         if tile.kind == "generated":
             sheet.image(tile, generated)
-            sheet.label(tile, ["Generated image", attribution.query])
+            sheet.label(tile, ["Generated image", _name(attribution.query)])
         elif tile.kind == "remaining":
             sheet.hatch(tile)
             note = f"remaining, with {len(folded)} more rows" if folded else "remaining influence"
@@ -224,10 +224,12 @@ def _draw_header(sheet: _Sheet, attribution: Attribution) -> None:
     if attribution.where:
         named = (f"{field} = {' or '.join(kept)}" for field, kept in attribution.where.items())
         facts.append("shown only: " + ", ".join(named))
-    sheet.line(_MARGIN, 50, f"What influenced {attribution.query}", 34, _INK, bold=True)
+    sheet.line(_MARGIN, 50, f"What influenced {_name(attribution.query)}", 34, _INK, bold=True)
     sheet.line(_MARGIN, 102, "  ·  ".join(facts), 18, _MUTED)
-    disclaimer = "similarity-based estimate, not a causal proof"
-    sheet.line(_MARGIN, 130, disclaimer, 18, _MUTED)
+    caveats = ["similarity-based estimate, not a causal proof"]
+    if attribution.calibrator.get("fitted") is False:
+        caveats.append("calibrator not fitted: shares rest on default settings")
+    sheet.line(_MARGIN, 130, "  ·  ".join(caveats), 18, _MUTED)
 
 
 def _draw_footer(sheet: _Sheet, attribution: Attribution, enlarged: bool) -> None:
@@ -326,6 +328,11 @@ def _span(interval: Interval, estimated: bool) -> list[str]:
         return []
     low, high = (_percent(end) for end in interval)
     return [low if low == high else f"{low.removesuffix(' %')} - {high}"]
+
+
+def _name(query: str) -> str:
+    """The end of a path: the file and its folder."""
+    return "/".join(Path(query).parts[-2:])
 
 
 def _creators(row: Row) -> str:
