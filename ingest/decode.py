@@ -105,6 +105,8 @@ def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Decoded:
 
 def _check_pixels(image: Image.Image, limits: DecodeLimits) -> None:
     width, height = image.size
+    if not width or not height:
+        raise ImageError(RejectReason.BROKEN, f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
         raise ImageError(
             RejectReason.TOO_MANY_PIXELS,

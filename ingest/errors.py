@@ -52,6 +52,7 @@ class RejectReason(StrEnum):
     TRUNCATED = "truncated image"
     BROKEN = "broken image data"
     DUPLICATE_KEY = "key used twice in one dataset"
+    SOURCE_CUT_OFF = "source cut off"
 
 
 class AttribError(Exception):

@@ -17,7 +17,7 @@ from pathlib import Path
 from ingest.errors import DataFolderError, RejectReason
 from ingest.record import Reject
 
-__all__ = ["Entry", "Known", "Ledger", "Removal", "ShardRow"]
+__all__ = ["Entry", "Known", "Ledger", "Removal", "ShardRow", "TarRow"]
 
 FORMAT = 1
 
@@ -94,6 +94,15 @@ class Entry:
     origin: str
     signature: str
     usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TarRow:
+    """A tar that a shard was made of; keys of its images begin with its stem."""
+
+    path: str
+    signature: str
+    stem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +266,12 @@ class Ledger:
         entries: Iterable[Entry],
         rejects: Iterable[Reject],
         *,
-        tar: tuple[str, str] | None = None,
+        tar: TarRow | None = None,
     ) -> None:
         """Mark a shard as done: the last act of its ingestion, in one transaction.
 
-        Rows of the same keys in older shards become removals, and so do keys that a tar
-        (`tar`: path, signature) held when it was ingested before and does not hold now.
+        Rows of the same keys in older shards become removals, and so do keys that `tar` held when
+        it was ingested before and does not hold now.
         """
         with self._transaction() as db:
             db.execute(
@@ -287,27 +296,33 @@ class Ledger:
                         int(entry.usable),
                     ),
                 )
-                if entry.usable:
+                if entry.usable:  # what it was rejected for before is mended
                     db.execute(
-                        "DELETE FROM rejects WHERE dataset = ? AND key = ? AND path = ?",
-                        (row.dataset, entry.key, entry.origin),
+                        "DELETE FROM rejects WHERE dataset = ? AND key = ? "
+                        "AND (reason <> ? OR path = ?)",
+                        (row.dataset, entry.key, RejectReason.DUPLICATE_KEY.value, entry.origin),
                     )
             if tar is not None:
-                self._replace_tar(db, row, *tar)
+                self._replace_tar(db, row, tar)
             self._insert_rejects(db, row.dataset, rejects)
 
     @staticmethod
-    def _replace_tar(db: sqlite3.Connection, row: ShardRow, path: str, signature: str) -> None:
-        gone = (row.dataset, path, row.number)
+    def _replace_tar(db: sqlite3.Connection, row: ShardRow, tar: TarRow) -> None:
+        gone = (row.dataset, tar.path, row.number)
         db.execute(
             "INSERT OR REPLACE INTO removals SELECT dataset, key, shard, 1 FROM items "
             "WHERE dataset = ? AND origin = ? AND shard <> ? AND usable = 1",
             gone,
         )
         db.execute("DELETE FROM items WHERE dataset = ? AND origin = ? AND shard <> ?", gone)
+        prefix = f"{tar.stem}/"
+        db.execute(
+            "DELETE FROM rejects WHERE dataset = ? AND (key = ? OR substr(key, 1, ?) = ?)",
+            (row.dataset, tar.stem, len(prefix), prefix),
+        )
         db.execute(
             "INSERT OR REPLACE INTO tars VALUES (?, ?, ?, ?)",
-            (row.dataset, path, signature, row.number),
+            (row.dataset, tar.path, tar.signature, row.number),
         )
 
     @staticmethod

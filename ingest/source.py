@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ Source = ItemSource | TarSource
 
 _IS_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HAS_WILDCARD = re.compile(r"[*?\[]")
+_RANGE = re.compile(r"\{(?P<first>-?\d{1,18})\.\.(?P<last>-?\d{1,18})")
 _MAX_EXPANDED = 1_000_000
 
 
@@ -116,12 +118,18 @@ def _expand(spec: str) -> list[Path]:
 
 
 def _expand_braces(spec: str, pattern: str) -> list[Path]:
+    # braceexpand lays out a whole range in memory before it gives its first name.
+    in_ranges = math.prod(
+        abs(int(match["last"]) - int(match["first"])) + 1 for match in _RANGE.finditer(pattern)
+    )
+    if in_ranges > _MAX_EXPANDED:
+        raise _too_many(spec)
     try:
         paths = [Path(text) for text in islice(braceexpand(pattern), _MAX_EXPANDED + 1)]
     except ValueError as exc:
         raise UsageError(f"unbalanced braces in {spec}") from exc
     if len(paths) > _MAX_EXPANDED:
-        raise UsageError(f"{spec} stands for more than {_MAX_EXPANDED} files")
+        raise _too_many(spec)
     missing = [path for path in paths if not _exists(path)]
     if missing:
         first = printable(str(missing[0]))
@@ -130,6 +138,10 @@ def _expand_braces(spec: str, pattern: str) -> list[Path]:
             f" the first is {first}"
         )
     return paths
+
+
+def _too_many(spec: str) -> UsageError:
+    return UsageError(f"{spec} stands for more than {_MAX_EXPANDED} files")
 
 
 def _exists(path: Path) -> bool:

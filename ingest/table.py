@@ -28,6 +28,7 @@ __all__ = [
 TABLE_NAMES = ("metadata.parquet", "metadata.csv")
 """What a table beside images is called; the first one present is used."""
 
+_PARQUET_BATCH_ROWS = 1024
 _CSV_BLOCK_BYTES = 16 * 1024 * 1024
 _URL_COLUMNS = ("url",)
 
@@ -179,7 +180,7 @@ def _open_parquet(path: Path) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]
     def batches() -> Iterator[pa.RecordBatch]:
         with file:
             try:
-                yield from file.iter_batches(batch_size=8192, columns=scalars)
+                yield from file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=scalars)
             except (pa.ArrowException, OSError) as exc:
                 raise _unreadable(path, exc) from exc
 

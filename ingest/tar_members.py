@@ -12,6 +12,17 @@ from typing import IO, cast
 
 __all__ = ["Member", "TarEndedError", "members_of"]
 
+# A damaged header may claim any size, which reading and seeking answer in their own ways.
+_VENDOR_ERRORS = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ValueError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -62,7 +73,7 @@ def members_of(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Membe
                         file = tar.extractfile(info)
                         data = b"" if file is None else file.read()
                     yield Member(info.name, info.size, data)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as exc:
+        except _VENDOR_ERRORS as exc:
             if not began and not isinstance(exc, EOFError):
                 raise TarEndedError("is not a tar file") from exc
             is_cut = isinstance(exc, EOFError) or "unexpected end" in str(exc) or tail.is_short

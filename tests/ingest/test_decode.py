@@ -223,6 +223,12 @@ def test_trns_chunk(mode: str, colour: Any, transparency: Any) -> None:
     assert pixels_of(decode(data)) == [[(255, 255, 255), seen]]
 
 
+def test_trns_chunk_of_16_bit_grey() -> None:
+    image = Image.fromarray(np.array([[0x1234, 0x1235]], dtype=np.uint16))
+    data = encoded(image, "PNG", transparency=0x1234)
+    assert pixels_of(decode(data)) == [[(255, 255, 255), (0x12, 0x12, 0x12)]]
+
+
 # Colour --------------------------------------------------------------------------------------
 
 
