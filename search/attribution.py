@@ -55,6 +55,7 @@ class Attributor:
         self._limits = Limits(
             first=first_limit, support=support_limit, head=head, exact_below=exact_below
         )
+        self._info: IndexInfo | None = None
         self._finder = SupportFinder(index, calibrator, self._limits)
 
     def attribute(
@@ -90,7 +91,7 @@ class Attributor:
         self._validate(features, names, k, where)
         if not len(names):
             return []
-        info = self._index.info()
+        info = self._state()
         if info.points < 1:
             raise RunError("the collection holds no training images: ingest some first")
         features = np.ascontiguousarray(features, np.float32)
@@ -100,6 +101,13 @@ class Attributor:
             self._answer(name, support, candidates, info, k, where, group_by or "")
             for name, support, candidates in zip(names, supports, shown, strict=True)
         ]
+
+    def _state(self) -> IndexInfo:
+        """State of the collection, read anew where its size changed: it looks at the disk."""
+        population = self._index.count()
+        if self._info is None or self._info.points != population:
+            self._info = self._index.info()
+        return self._info
 
     def _validate(self, features: Features, names: Sequence[str], k: int, where: Where) -> None:
         if k < 1:
@@ -116,9 +124,7 @@ class Attributor:
         norms = np.linalg.norm(np.asarray(features, np.float64), axis=1)
         for name, norm in zip(names, norms, strict=True):
             if not abs(norm - 1) <= _NORM_TOLERANCE:  # NaN is refused here too
-                raise UsageError(
-                    f"features of {name!r} are not L2-normalised: their norm is {norm}"
-                )
+                raise UsageError(f"features of {name!r} are not L2-normalised: norm {norm:.4g}")
         for field, values in where.items():
             if field not in INDEXED_FIELDS:
                 known = ", ".join(INDEXED_FIELDS)
@@ -322,5 +328,6 @@ def _index_record(info: IndexInfo) -> Mapping[str, Any]:
         "dim": info.dim,
         "quantization": info.quantization,
         "ef": info.ef,
-        **info.details,
+        # What a collection takes up now is no setting, and would make equal answers differ.
+        **{name: value for name, value in info.details.items() if not name.endswith("_bytes")},
     }

@@ -109,7 +109,7 @@ class SupportFinder:
         head = min(max(self._limits.head, 4 * rows), population)
         found: dict[int, Support] = {}
         if self._calibrator.b < 0:
-            found = self._grow(features, population, exact=exact)
+            found = self._grow(features, population, head, exact=exact)
         rest = [query for query in range(len(features)) if query not in found]
         if rest:
             if population <= (self._limits.scan if exact else self._limits.exact_below):
@@ -121,11 +121,13 @@ class SupportFinder:
             found.update(zip(rest, others, strict=True))
         return [found[query] for query in range(len(features))]
 
-    def _grow(self, features: Features, population: int, *, exact: bool) -> dict[int, Support]:
+    def _grow(
+        self, features: Features, population: int, head: int, *, exact: bool
+    ) -> dict[int, Support]:
         """Range search by growing limits; queries whose support is too large are left out."""
         found: dict[int, Support] = {}
         open_queries = list(range(len(features)))
-        ceiling = population if exact else min(self._limits.support, population)
+        ceiling = population if exact else min(max(self._limits.support, head), population)
         limit = min(self._limits.first, ceiling)
         while open_queries:
             results = self._index.search(features[open_queries], limit, exact=exact)
