@@ -137,6 +137,18 @@ def make_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeI
         index.close()
 
 
+@pytest.fixture(scope="module", params=["brute", "edge"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An index that holds `collection()`, for tests that only read."""
+    index: Index = BruteIndex()
+    if request.param == "edge":
+        folder = tmp_path_factory.mktemp("filled") / "index"
+        index = EdgeIndex.create(folder, DIM, EdgeSettings(sample_size=SAMPLE))
+    fill(index)
+    yield index
+    index.close()
+
+
 def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
@@ -209,13 +221,12 @@ def check_sums(answer: Attribution) -> None:
 @pytest.mark.parametrize("where", [{}, {"creator": ["Ann", ""]}, {"creator": ["Zoe"]}])
 @pytest.mark.parametrize("exact", [False, True])
 def test_agrees_with_the_reference(
-    make_index: MakeIndex, calibrator: Calibrator, where: Where, exact: bool
+    filled: Index, calibrator: Calibrator, where: Where, exact: bool
 ) -> None:
-    index = make_index()
-    vectors, payloads = fill(index)
+    _, vectors, payloads = collection()
     queries = ask()
     truth = influence((queries @ vectors.T).astype(np.float64), calibrator)
-    answers = attributor(index, calibrator, first_limit=8).attribute(
+    answers = attributor(filled, calibrator, first_limit=8).attribute(
         queries, ["a", "b", "c"], k=20, where=where, group_by="creator", exact=exact
     )
     for name, shares, answer in zip("abc", truth, answers, strict=True):
@@ -274,17 +285,15 @@ def test_estimated_agrees_within_its_interval(
 
 
 def test_exact_reads_a_large_collection_in_blocks(
-    make_index: MakeIndex, monkeypatch: pytest.MonkeyPatch
+    filled: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = make_index()
-    vectors, _ = fill(index)
     queries = ask()
-    whole = attributor(index, RAISED).attribute(queries, "abc", k=5, exact=True)
-    small = attributor(index, RAISED, head=10)
+    whole = attributor(filled, RAISED).attribute(queries, "abc", k=5, exact=True)
+    small = attributor(filled, RAISED, head=10)
     monkeypatch.setattr("search.support._SCAN_BLOCK", 64)
     object.__setattr__(small._finder._limits, "scan", 20)
     for one, other in zip(small.attribute(queries, "abc", k=5, exact=True), whole, strict=True):
-        assert (one.method, one.support) == ("exact", len(vectors))
+        assert (one.method, one.support) == ("exact", 300)
         assert_allclose(one.remaining, other.remaining, rtol=1e-5)
         assert [row.owners for row in one.rows] == [row.owners for row in other.rows]
 
@@ -370,19 +379,15 @@ def test_growth_is_by_fours_and_only_for_queries_that_need_it() -> None:
     assert index.limits == [512]
 
 
-def test_answers_do_not_depend_on_earlier_queries_or_on_company(make_index: MakeIndex) -> None:
-    index = make_index()
-    fill(index)
-    one = attributor(index, CUT, first_limit=16)
+def test_answers_do_not_depend_on_earlier_queries_or_on_company(filled: Index) -> None:
+    one = attributor(filled, CUT, first_limit=16)
     together = one.attribute(ask(5), "abcde", group_by="creator")
     alone = [one.attribute(ask(5)[i : i + 1], "abcde"[i], group_by="creator")[0] for i in range(5)]
     assert together == alone
 
 
-def test_the_record_of_an_answer(make_index: MakeIndex) -> None:
-    index = make_index()
-    fill(index)
-    (answer,) = attributor(index, CUT).attribute(ask(1), ["q"], k=2, where={"licence": ["cc0"]})
+def test_the_record_of_an_answer(filled: Index) -> None:
+    (answer,) = attributor(filled, CUT).attribute(ask(1), ["q"], k=2, where={"licence": ["cc0"]})
     assert answer.calibrator == {"tau": 0.15, "b": -0.05, "fitted": True, "fitted_on": "pairs"}
     assert (answer.model, answer.fingerprint, answer.population) == ("model", "f00d", 300)
     assert answer.where == {"licence": ("cc0",)}
