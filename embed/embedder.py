@@ -120,7 +120,8 @@ class Embedder:
         """Normalised images (n, 3, crop, crop) on the device: ToTensor and Normalize."""
         import torch
 
-        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        # torch takes no read-only memory (a memory map, a slice of a PIL image).
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         if self._device.type == "cuda":
             # From pinned memory the one copy of the batch runs beside the CPU's next work.
             batch = batch.pin_memory()

@@ -142,4 +142,5 @@ def _centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     # Python rounds halves to even, and torchvision's crop does it with the same function.
     top = round((height - side) / 2.0)
     left = round((width - side) / 2.0)
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    # A copy even where nothing is cut off: PIL's own memory is read-only, which torch refuses.
+    return np.array(pixels[top : top + side, left : left + side], order="C")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,8 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401
     try:
         # Training scripts often save their parsed arguments beside the weights; argparse's
         # Namespace only holds values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: they load or they fail
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
         if _is_torchscript(path):
@@ -200,5 +202,7 @@ def _few(names: Iterable[str]) -> str:
 
 
 def _line(exc: BaseException) -> str:
-    text = " ".join(str(exc).split()) or type(exc).__name__
+    # torch wraps the reason in a page of advice that would turn the protection off.
+    reason = re.search(r"WeightsUnpickler error: (.*)", str(exc))
+    text = reason[1].strip() if reason else " ".join(str(exc).split()) or type(exc).__name__
     return text if len(text) <= 160 else text[:157] + "..."

@@ -28,7 +28,9 @@ def load_module(backbone: Backbone) -> tuple[nn.Module, str]:
         ModelError: a library that the backbone needs is not installed.
     """
     module = _loader(backbone)
-    module.eval().requires_grad_(False)
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad = False
     found = tensor_hash(module)
     if backbone.weights_hash and found != backbone.weights_hash:
         raise WeightsError(

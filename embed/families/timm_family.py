@@ -91,7 +91,10 @@ def describe(name: str) -> Backbone:
 def _config(architecture: str) -> Any:  # noqa: ANN401
     import timm
 
-    return timm.models.get_pretrained_cfg(architecture)
+    try:
+        return timm.models.get_pretrained_cfg(architecture)
+    except RuntimeError:  # a tag that the network does not have
+        return None
 
 
 def _classifiers(architecture: str) -> tuple[str, ...]:

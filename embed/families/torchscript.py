@@ -33,7 +33,7 @@ def load(backbone: Backbone) -> nn.Module:
     try:
         with warnings.catch_warnings():
             # PyTorch announces the end of TorchScript at every load; the file is what it is.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
             module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError) as exc:
         raise WeightsError(f"{path} cannot be read as a TorchScript program") from exc
