@@ -45,7 +45,7 @@ def print_lines(*lines: str) -> None:
 def table(
     columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[object]], *, title: str = ""
 ) -> None:
-    """Print a table. `columns`: (heading, 'left', 'right' or 'cut'); a 'cut' one gives way first."""
+    """Print a table. `columns`: (heading, 'left', 'right' or 'cut'); 'cut' ones give way first."""
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table

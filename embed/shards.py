@@ -146,7 +146,12 @@ class ShardWriter:
     def abandon(self) -> None:
         """Leave nothing behind."""
         with suppress(OSError):
-            self._close()
+            self._features.close()
+        for writer in (self._metadata, self._thumbnails):
+            if writer is not None:
+                with suppress(OSError):
+                    writer.close()
+                writer.is_open = False  # or its finalizer would try to write once more
         self._remove(self._temporary)
 
     def _close(self) -> None:

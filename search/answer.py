@@ -159,9 +159,8 @@ class Attribution:
         ]
         for row in self.rows[:10]:
             creator = "; ".join(filter(None, row.creators)) or "unknown"
-            lines.append(
-                f"{row.rank:4d}  {row.influence:7.2%}  {row.similarity:6.3f}  {row.key}  ({creator})"
-            )
+            numbers = f"{row.rank:4d}  {row.influence:7.2%}  {row.similarity:6.3f}"
+            lines.append(f"{numbers}  {row.key}  ({creator})")
         if len(self.rows) > 10:
             lines.append(f"      ... {len(self.rows) - 10} more rows")
         lines.append(f"      {self.remaining:7.2%}  remaining influence")
@@ -180,7 +179,8 @@ class Attribution:
         return (
             f"<table><caption>{escape(self.query)}: {self.method}, model {escape(self.model)}, "
             f"{self.population:,} training images</caption><thead><tr><th>#</th><th>influence</th>"
-            "<th>similarity</th><th>training image</th><th>creator</th><th>caption</th></tr></thead>"
+            "<th>similarity</th><th>training image</th><th>creator</th><th>caption</th></tr>"
+            "</thead>"
             f"<tbody>{body}</tbody><tfoot><tr><td></td><td>{self.remaining:.2%}</td>"
             "<td colspan=4>remaining influence</td></tr></tfoot></table>"
         )

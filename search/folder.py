@@ -58,7 +58,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        reason = exc.strerror or str(exc)
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
         advice = "check its permissions"
         if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             advice = "free some space and run the same command again: finished shards are kept"

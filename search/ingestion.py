@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from embed.prepare import Prepared, prepare
 from embed.preprocess import Preprocessing
 from ingest.decode import DecodeLimits
+from ingest.errors import SourceError
+from ingest.ledger import TarRow
 from ingest.record import ImageRecord, Reject
 from ingest.source import Item, ItemSource, Source, TarSource
 from search.collection import Collection
-from search.plan import Plan, Work, origin_of
+from search.plan import Plan, broken_signature, origin_of
 from search.rejects import write_rejects
 from search.removal import carry_out_removals, mend
 from search.writer import Batch, Failure, Finished, Origin, Started, Writer
@@ -81,6 +83,7 @@ class IngestReport:
         unchanged: images that were there already.
         rejected: images that could not be used, by reason.
         buried: images passed over since they were taken down.
+        broken: tars that ended too early, one line each; what was whole of them is in.
         total: images of the collection now.
         shards: shards finished.
     """
@@ -90,6 +93,7 @@ class IngestReport:
     unchanged: int
     rejected: dict[str, int]
     buried: int
+    broken: list[str]
     total: int
     shards: int
 
@@ -150,6 +154,7 @@ def ingest(
         unchanged=plan.unchanged,
         rejected=reasons,
         buried=plan.buried + counts.buried,
+        broken=plan.broken,
         total=collection.index.count(),
         shards=counts.shards,
     )
@@ -197,23 +202,32 @@ class _Run:
 
     def _events(self, sources: Sequence[Source]) -> Iterator[_Event]:
         for work in self._plan.works(sources):
-            tar = None
-            if isinstance(work.source, TarSource):
-                tar = (origin_of(work.source.path), work.source.signature)
-            yield Started(self._next, work.source.name, tar)
+            yield Started(self._next, work.source.name)
             self._next += 1
-            yield from self._submitted(work)
-            yield Finished()
+            if isinstance(work.source, TarSource):
+                yield from self._read_tar(work.source)
+            else:
+                for item in work.items or ():
+                    yield self._pool.submit(_prepare_item, work.source, item, *self._arguments)
+                yield Finished()
 
-    def _submitted(self, work: Work) -> Iterator[Future[_Outcome]]:
-        arguments = (self._plan.dataset, self._preprocessing, self._settings.limits)
-        if isinstance(work.source, TarSource):
-            origin = Origin(origin_of(work.source.path), work.source.signature)
-            for record in work.source.records():
-                yield self._pool.submit(_prepare_record, record, origin, *arguments)
-        else:
-            for item in work.items or ():
-                yield self._pool.submit(_prepare_item, work.source, item, *arguments)
+    def _read_tar(self, source: TarSource) -> Iterator[_Event]:
+        """What is whole of a cut-off tar counts; that it was cut off is kept and reported."""
+        path, signature = origin_of(source.path), source.signature
+        origin = Origin(path, signature)
+        broken = ""
+        try:
+            for record in source.records():
+                yield self._pool.submit(_prepare_record, record, origin, *self._arguments)
+        except SourceError as exc:
+            broken = str(exc)
+            signature = broken_signature(source)
+            self._plan.broken.append(broken)
+        yield Finished(TarRow(path, signature, source.stem), broken)
+
+    @property
+    def _arguments(self) -> tuple[str, Preprocessing, DecodeLimits]:
+        return self._plan.dataset, self._preprocessing, self._settings.limits
 
     def _take(self, outcome: Prepared | Reject, origin: Origin) -> None:
         if isinstance(outcome, Reject):

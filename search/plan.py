@@ -14,7 +14,7 @@ from ingest.ledger import Known, Ledger
 from ingest.record import Reject
 from ingest.source import Item, ItemSource, Source, TarSource
 
-__all__ = ["Plan", "Work", "clash", "is_another", "origin_of"]
+__all__ = ["Plan", "Work", "broken_signature", "clash", "is_another", "origin_of"]
 
 _LOOKUP = 512  # keys asked of the ledger at once
 
@@ -37,6 +37,7 @@ class Plan:
         unchanged: images passed over since the ledger has them as they are.
         buried: images passed over since they were taken down.
         clashes: images whose key another file of the dataset has.
+        broken: tars that were cut off when they were read, and have not been replaced since.
     """
 
     ledger: Ledger
@@ -46,6 +47,7 @@ class Plan:
     unchanged: int = 0
     buried: int = 0
     clashes: list[Reject] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def pending(self, sources: Sequence[Source]) -> int | None:
         """How many images there are to do; None where a tar would have to be read to know."""
@@ -73,8 +75,10 @@ class Plan:
         signature, shard = known
         if self.forced_from is not None and shard < self.forced_from:
             return True
-        if signature != source.signature:
+        if signature not in (source.signature, broken_signature(source)):
             return True
+        if signature == broken_signature(source):
+            self.broken.append(f"{source.name} was cut off when it was read; replace it")
         self.unchanged += self.ledger.images_of(shard)
         return False
 
@@ -121,6 +125,11 @@ class Plan:
             return True
         moved = entry.origin != origin and not Path(entry.origin).exists()
         return moved or entry.signature != item.signature
+
+
+def broken_signature(source: TarSource) -> str:
+    """What the ledger keeps of a tar that ended too early: another file must follow."""
+    return f"broken {source.signature}"
 
 
 def origin_of(path: Path) -> str:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from embed.mapper import MapperPair
 from embed.prepare import Prepared
 from embed.shards import ShardWriter
-from ingest.ledger import Entry, Ledger, ShardRow
+from ingest.errors import RejectReason
+from ingest.ledger import Entry, Ledger, ShardRow, TarRow
 from ingest.record import Reject, point_id
 from search.folder import DataFolder, writing
 from search.index import Index
@@ -35,7 +36,6 @@ class Started:
 
     number: int
     source: str
-    tar: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Finished:
-    """The shard that began last is whole."""
+    """The shard that began last is whole.
+
+    Attributes:
+        tar: the tar that it was made of, if it was.
+        broken: why nothing more came of that tar, where it ended too early.
+    """
+
+    tar: TarRow | None = None
+    broken: str = ""
 
 
 _Message: TypeAlias = Started | Batch | Failure | Finished | None
@@ -166,7 +174,7 @@ class Writer:
         elif isinstance(message, Failure):
             self._fail(message)
         else:
-            self._finish()
+            self._finish(message)
 
     @property
     def _open(self) -> _OpenShard:
@@ -233,8 +241,12 @@ class Writer:
                 kept.append(i)
         return kept
 
-    def _finish(self) -> None:
+    def _finish(self, message: Finished) -> None:
         shard = self._open
+        if message.tar is not None and message.broken:
+            tar = message.tar
+            reason = RejectReason.SOURCE_CUT_OFF
+            self._reject(Reject(tar.stem, tar.path, reason, message.broken), claimed_by=None)
         shard.files.finish()
         self._index.flush()
         self._ledger.finish(
@@ -247,7 +259,7 @@ class Writer:
             ),
             shard.entries,
             shard.rejects,
-            tar=shard.started.tar,
+            tar=message.tar,
         )
         self._shard = None
         self.counts.shards += 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import DataOption, JsonOption
+
+if TYPE_CHECKING:
+    from search.ingestion import IngestReport
 
 __all__ = ["ingest"]
 
@@ -112,6 +115,7 @@ def ingest(
         bar.stop()
     if json:
         print_json({**vars(report), "data": str(data), "model": facts["model"]})
+        _fail_where_broken(report)
         return
     rejected = sum(report.rejected.values())
     parts = [f"{report.ingested:,} ingested"]
@@ -127,3 +131,12 @@ def ingest(
         typer.echo(f"  which ones: attrib rejects --data {data}")
     if facts["hint"]:
         warn(facts["hint"])
+    _fail_where_broken(report)
+
+
+def _fail_where_broken(report: IngestReport) -> None:
+    """Sources that ended too early are no success, though what was whole of them is in."""
+    from ingest.errors import SourceError
+
+    if report.broken:
+        raise SourceError("; ".join(report.broken))
