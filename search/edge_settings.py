@@ -36,7 +36,7 @@ class EdgeSettings:
     Attributes:
         m: links of a point in the HNSW graph.
         ef_construct: candidates while the graph is built.
-        ef: candidates while it is searched; never fewer than four per hit asked for.
+        ef: candidates while it is searched, at least; four per hit for limits beyond 64.
         quantization: a shorter code of the vectors for the first pass. Hits are always compared
             again with the original vectors, so that similarities are exact whatever the code.
         oversampling: candidates per hit in that first pass; None: what gives 0.99 recall@50 for

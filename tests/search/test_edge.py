@@ -388,7 +388,7 @@ def test_quantized_search_is_exact_in_what_it_returns(
     points = make_points(13, n, dim, clusters=100)
     queries = points.vectors[:15] + 0.3 * points.vectors[15:30]
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    settings = EdgeSettings(quantization=kind, index_above=1000, m=16, ef_construct=64)
+    settings = EdgeSettings(quantization=kind, index_above=1000, m=8, ef_construct=32)
     with EdgeIndex.create(folder, dim, settings) as index:
         points.put_into(index)
         index.build()

@@ -259,7 +259,7 @@ def test_filtered_search_has_full_recall_in_a_built_collection(
     shares = {"0.1 %": 0.001, "5 %": 0.05, "30 %": 0.3, "80 %": 0.8}
     draw = np.random.default_rng(5).random(n)
     payloads = [{"creator": [name for name, share in shares.items() if at < share]} for at in draw]
-    index = shared_index_factory(dim)
+    index = shared_index_factory(dim, ef_construct=48)
     index.upsert(points.ids, points.vectors, payloads)
     index.build()
     queries = make_points(6, 20, dim, clusters=100).vectors
