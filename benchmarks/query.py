@@ -31,39 +31,42 @@ from search.edge import EdgeIndex, EdgeSettings
 from search.edge_settings import Quantization
 
 K = 50
-SUPPORT = 150
+SUPPORT = 75
 """The median support that tau is chosen for, with the default b."""
 B = -0.02
 FLAT = 3.0
 """The flat calibrator's tau, in the tau above: most influence lies outside of the head."""
 EXACT_EVERY = 5
-FOLDED = 512
+FOLDED = 256
 """Nearest records among which the truth folds copies, as attrib does in a larger support."""
 
 
 def main() -> None:
     """Build or open, measure, write JSON, print a table."""
     arguments = _arguments()
-    name = f"{arguments.kind}-{arguments.quantization}-{arguments.n}"
+    name = _name(arguments, arguments.n)
     folder = arguments.cache / name
     queries = synthetic.queries(arguments.kind, arguments.queries)
     result: dict[str, Any] = {
         "n": arguments.n,
         "kind": arguments.kind,
         "quantization": arguments.quantization,
+        "vectors_on_disk": arguments.vectors_on_disk,
         "queries": arguments.queries,
         "machine": f"{platform.machine()}, {_cpus()} CPUs",
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     result["build"] = _build(folder, arguments)
     truth, image = _truth(arguments.cache, arguments.kind, arguments.n, queries)
+    if arguments.build_only:
+        return
     with EdgeIndex.open(folder / "index", wait_s=30) as index:
         result["memory"] = {"opened": _memory(index.process_id, arguments.n)}
         result |= _measure(index, queries, truth, image)
         result["memory"]["after"] = _memory(index.process_id, arguments.n)
         info = index.info()
         result["index"] = {"ef": info.ef, "indexed": info.indexed, **info.details}
-    smaller = arguments.cache / f"{arguments.kind}-{arguments.quantization}-100000.json"
+    smaller = arguments.cache / f"{_name(arguments, 100_000)}.json"
     if arguments.n > 100_000 and smaller.exists():
         before = json.loads(smaller.read_text())
         for method in ("complete", "estimated", "flat"):
@@ -80,9 +83,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, required=True, help="folder to keep collections in")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--vectors-on-disk", action="store_true")
+    parser.add_argument("--build-only", action="store_true", help="leave the measuring for later")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     return arguments
+
+
+def _name(arguments: argparse.Namespace, n: int) -> str:
+    disk = "-disk" if arguments.vectors_on_disk else ""
+    return f"{arguments.kind}-{arguments.quantization}{disk}-{n}"
 
 
 def _build(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:

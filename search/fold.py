@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from math import fsum
 
 from search.index import Index, Payload, Where
@@ -21,6 +22,8 @@ from search.support import Support
 __all__ = ["Fold", "PayloadReader", "fold_support", "matches"]
 
 _GROWTH = 4
+_WHOLE = 4
+"""Up to so many records a row, whole payloads are read at once: it spares a round trip."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +102,33 @@ def fold_support(
     width = total if keep is not None else min(max(window, k), total)
     while True:
         places: Sequence[int] = range(width)
-        payloads = reader.read(places, None if width <= 2 * k else fields)
+        payloads = reader.read(places, None if width <= _WHOLE * k else fields)
         if keep is not None:
             places = [place for place in places if keep(payloads[place])]
-        folds = _fold(places, payloads, support)
+        folds = _fold(places, payloads, support, k)
         if len(folds) >= k or width >= total:
             break
         width = min(width * _GROWTH, total)
-    folds = folds[:k]
     if width < total:
         folds = _with_far_copies(index, support, folds, payloads)
     return folds
 
 
-def _fold(places: Sequence[int], payloads: dict[int, Payload], support: Support) -> list[Fold]:
-    """Records by hash; one without a hash stays alone. Most influential first."""
+def _fold(
+    places: Sequence[int], payloads: dict[int, Payload], support: Support, k: int
+) -> list[Fold]:
+    """Records by hash, one without a hash alone; the `k` most influential images."""
     images: dict[str | int, list[int]] = {}
     for place in places:
         images.setdefault(payloads[place].get("sha256") or place, []).append(place)
-    return _sorted([_of(copies, support) for copies in images.values()])
+    weights = support.weights.tolist()
+    summed = [
+        (fsum(weights[place] for place in copies) if len(copies) > 1 else weights[copies[0]])
+        for copies in images.values()
+    ]
+    folds = zip(images.values(), summed, strict=True)
+    best = nsmallest(k, folds, key=lambda fold: (-fold[1], fold[0][0]))
+    return [Fold(tuple(copies), weight) for copies, weight in best]
 
 
 def _of(places: Sequence[int], support: Support) -> Fold:

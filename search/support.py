@@ -28,6 +28,7 @@ __all__ = ["Limits", "Support", "SupportFinder"]
 
 _GROWTH = 4
 _SCAN_BLOCK = 4096
+_FEW = 32
 _ROUNDING = 1e-5
 """Engine and numpy may differ by this in the cosine of one pair."""
 
@@ -48,9 +49,9 @@ class Limits:
             the ids of `head` only.
     """
 
-    first: int = 512
+    first: int = 128
     support: int = 10_000
-    head: int = 1_000
+    head: int = 256
     exact_below: int = 20_000
     scan: int = 100_000
 
@@ -221,6 +222,16 @@ class SupportFinder:
         near = np.flatnonzero(scores >= hits.similarities[-1] - _ROUNDING)
         if not len(near):
             return scores
+        if len(near) <= _FEW:  # then it costs less to look where each would stand
+            falling = -hits.similarities
+            inside = []
+            for place in near.tolist():
+                first, last = np.searchsorted(
+                    falling, [-scores[place] - _ROUNDING, -scores[place] + _ROUNDING]
+                )
+                if sample.ids[place] in hits.ids[first : last + 1]:
+                    inside.append(place)
+            return np.delete(scores, inside)
         found = set(hits.ids)
         return np.delete(scores, [place for place in near.tolist() if sample.ids[place] in found])
 
