@@ -55,7 +55,8 @@ def gradient() -> Image.Image:
     return Image.fromarray(np.stack([x * 255 // 419, y * 255 // 299, blue], -1).astype(np.uint8))
 
 
-# The first 8 numbers above 0, from efficientnet_lite_pytorch on torchvision's Resize(256, bicubic) and CenterCrop(224).
+# The first 8 numbers above 0, from efficientnet_lite_pytorch, on torchvision's
+# Resize(256, bicubic) and CenterCrop(224).
 CANONICAL = {
     13: 0.005543,
     23: 0.426467,

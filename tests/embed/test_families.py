@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,7 +131,7 @@ def test_timm_missing_entries_are_never_random(weights: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small CLIP architecture, registered with open_clip."""
     import open_clip
 
@@ -145,7 +144,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     (folder / "tiny-clip.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder / "tiny-clip.json")
-    yield "tiny-clip"
+    return "tiny-clip"
 
 
 def reference_clip(architecture: str) -> nn.Module:
