@@ -101,13 +101,13 @@ class SupportFinder:
         Args:
             features: (queries, dim), validated.
             population: training images in the collection, at least 1.
-            rows: wanted in the answer; the head is never less than four times as many.
+            rows: wanted in the answer; the head is never less than twice as many.
             exact: compare with every training image.
 
         Raises:
             IndexFailedError: the engine failed.
         """
-        head = min(max(self._limits.head, 4 * rows), population)
+        head = min(max(self._limits.head, 2 * rows), population)
         found: dict[int, Support] = {}
         if self._calibrator.b < 0:
             found = self._grow(features, population, head, exact=exact)

@@ -375,8 +375,8 @@ def test_growth_is_by_fours_and_only_for_queries_that_need_it() -> None:
         expected.append(needed)
     assert index.limits == expected
     index.limits.clear()
-    attributor(index, CUT).attribute(ask(40), [""] * 40)
-    assert index.limits == [128]
+    attributor(index, CUT, first_limit=1000).attribute(ask(40), [""] * 40)
+    assert index.limits == [1000]
 
 
 def test_answers_do_not_depend_on_earlier_queries_or_on_company(filled: Index) -> None:
