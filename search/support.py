@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from embed.calibrator import Calibrator
 from search.answer import Method
-from search.calibration import Normaliser, normaliser, weights
+from search.calibration import Normaliser, cutoff, normaliser, weights
 from search.index import Features, Hits, Index, Sample
 
 __all__ = ["Limits", "Support", "SupportFinder"]
@@ -29,6 +29,8 @@ __all__ = ["Limits", "Support", "SupportFinder"]
 _GROWTH = 4
 _SCAN_BLOCK = 4096
 _FEW = 32
+_HOPE = 1.5
+"""Supports estimated at up to so many times the limit are still tried."""
 _ROUNDING = 1e-5
 """Engine and numpy may differ by this in the cosine of one pair."""
 
@@ -43,6 +45,8 @@ class Limits:
             limit: an answer must not depend on what was asked before.
         support: a support above it is not fetched whole.
         head: fetched from the index where the rest is estimated; more where more rows are wanted.
+        precision: standard error of Z, relative, above which the head leaves too much to the
+            sample, and one four times as large is fetched instead.
         exact_below: collections up to this size are scanned rather than sampled.
         scan: an exact answer for b >= 0 fetches the similarities of a whole collection up to this
             size; of a larger one it reads the vectors in blocks, which needs no memory, and keeps
@@ -52,6 +56,7 @@ class Limits:
     first: int = 128
     support: int = 10_000
     head: int = 256
+    precision: float = 0.02
     exact_below: int = 20_000
     scan: int = 100_000
 
@@ -130,6 +135,8 @@ class SupportFinder:
         open_queries = list(range(len(features)))
         ceiling = population if exact else min(max(self._limits.support, head), population)
         limit = min(self._limits.first, ceiling)
+        searches = 0
+        largest_of: dict[int, float] = {}
         while open_queries:
             results = self._index.search(features[open_queries], limit, exact=exact)
             still_open = []
@@ -139,14 +146,38 @@ class SupportFinder:
                 size = int(np.count_nonzero(weight))
                 if size == len(weight) and len(weight) >= limit and limit < population:
                     still_open.append(query)
+                    largest_of[query] = largest
                     continue
                 whole = exact or len(weight) >= population
                 found[query] = _known(hits, weight, largest, "exact" if whole else "complete")
+            if searches == 1 and still_open and not exact:
+                still_open = self._within_reach(features, still_open, largest_of, population)
             open_queries = still_open
             if limit >= ceiling:
                 break
+            searches += 1
             limit = min(limit * _GROWTH, ceiling)
         return found
+
+    def _within_reach(
+        self,
+        features: Features,
+        queries: list[int],
+        largest_of: dict[int, float],
+        population: int,
+    ) -> list[int]:
+        """Those whose support can be expected to fit, by the sample: wide searches are slow."""
+        sample = self._load_sample(population)
+        if not len(sample.ids):
+            return queries
+        scores = features[queries] @ sample.vectors.T  # (queries, sample)
+        each_stands_for = population / len(sample.ids)
+        return [
+            query
+            for query, row in zip(queries, scores, strict=True)
+            if np.count_nonzero(row > cutoff(largest_of[query], self._calibrator)) * each_stands_for
+            <= _HOPE * self._limits.support
+        ]
 
     def _scan(self, features: Features, population: int) -> list[Support]:
         """Every similarity from the index; one query at a time, to hold one list of ids only."""
@@ -183,24 +214,40 @@ class SupportFinder:
     def _estimate(self, features: Features, population: int, head: int) -> list[Support]:
         """Head from the index and tail from the sample (Mussmann, Levy, Ermon, UAI 2017)."""
         sample = self._load_sample(population)
-        heads = self._index.search(features, head)
         scores = features @ sample.vectors.T  # (queries, sample)
-        smallest = max(self._calibrator.b, 0.0)
-        found = []
-        for query, hits in enumerate(heads):
-            tail = self._without_head(sample, scores[query], hits)
-            largest = float(hits.similarities[0])
-            if len(tail) and tail.max() > largest + _ROUNDING:  # missed by the approximate search
-                largest = float(tail.max())
-            weight = weights(hits.similarities, largest, self._calibrator)
-            total = normaliser(
-                weight,
-                weights(tail, largest, self._calibrator),
-                population,
-                smallest=smallest,
-            )
-            found.append(_support(hits, weight, largest, total, "estimated", None))
-        return found
+        large_head = min(_GROWTH * head, population)
+        found: dict[int, Support] = {}
+        rest = list(range(len(features)))
+        while rest:
+            unsure = []
+            results = self._index.search(features[rest], head)
+            for query, hits in zip(rest, results, strict=True):
+                found[query] = self._from_sample(sample, scores[query], hits, population)
+                total = found[query].normaliser
+                if head < large_head and (
+                    total.standard_error > self._limits.precision * total.value
+                ):
+                    unsure.append(query)
+            rest, head = unsure, large_head
+        return [found[query] for query in range(len(features))]
+
+    def _from_sample(
+        self, sample: Sample, scores: NDArray[np.float32], hits: Hits, population: int
+    ) -> Support:
+        tail = self._without_head(sample, scores, hits)
+        largest = float(hits.similarities[0])
+        if len(tail) and tail.max() > largest + _ROUNDING:  # missed by the approximate search
+            largest = float(tail.max())
+        weight = weights(hits.similarities, largest, self._calibrator)
+        if not weight[-1] and self._calibrator.b < 0:  # the cut-off lies within the head after all
+            return _known(hits, weight, largest, "complete")
+        total = normaliser(
+            weight,
+            weights(tail, largest, self._calibrator),
+            population,
+            smallest=max(self._calibrator.b, 0.0),
+        )
+        return _support(hits, weight, largest, total, "estimated", None)
 
     def _load_sample(self, population: int) -> Sample:
         """The sample as one float32 matrix, read once for each state of the collection."""

@@ -263,7 +263,7 @@ def test_estimated_agrees_within_its_interval(
     vectors, payloads = fill(index, 2000)
     queries = ask()
     truth = influence((queries @ vectors.T).astype(np.float64), calibrator)
-    small = attributor(index, calibrator, support_limit=10, head=30, exact_below=10)
+    small = attributor(index, calibrator, support_limit=10, head=10, exact_below=10)
     for where in ({}, {"licence": ["cc-by"]}):
         answers = small.attribute(queries, "abc", k=5, where=where, group_by="licence")
         for shares, answer in zip(truth, answers, strict=True):
@@ -289,7 +289,7 @@ def test_exact_reads_a_large_collection_in_blocks(
 ) -> None:
     queries = ask()
     whole = attributor(filled, RAISED).attribute(queries, "abc", k=5, exact=True)
-    small = attributor(filled, RAISED, head=10)
+    small = attributor(filled, RAISED, head=20)
     monkeypatch.setattr("search.support._SCAN_BLOCK", 64)
     object.__setattr__(small._finder._limits, "scan", 20)
     for one, other in zip(small.attribute(queries, "abc", k=5, exact=True), whole, strict=True):
@@ -453,3 +453,29 @@ def test_any_answer_is_a_distribution_whatever_the_order_of_ingestion(
     low, high = answers[0].remaining_interval
     assert -1e-12 <= low <= answers[0].remaining + 1e-9
     assert answers[0].remaining - 1e-9 <= high <= 1
+
+
+def test_a_support_far_too_large_is_not_searched_for() -> None:
+    index = BruteIndex()
+    fill(index, 2000)
+    wide = attributor(
+        index,
+        Calibrator(0.5, -0.01),
+        first_limit=8,
+        support_limit=500,
+        head=40,
+        exact_below=10,
+    )
+    (answer,) = wide.attribute(ask(1), ["q"], k=5)
+    assert answer.method == "estimated"
+    assert index.limits[:3] == [8, 32, 40]  # not 128 and 500
+
+
+def test_the_head_grows_where_it_leaves_too_much_to_the_sample() -> None:
+    index = BruteIndex()
+    fill(index, 2000)
+    for tau, limits in ((0.02, [40]), (0.15, [40, 160])):
+        index.limits.clear()
+        one = attributor(index, Calibrator(tau, 0.0), head=40, exact_below=10)
+        one.attribute(ask(1), ["q"], k=5)
+        assert index.limits == limits
