@@ -24,8 +24,9 @@ from search.picture import draw_picture, save_picture
 from search.removal import take_down
 
 if TYPE_CHECKING:
-    from embed.embedder import Embedder
+    from embed.embedder import Embedder, Precision
     from embed.model import AttributionModel
+    from search.edge_settings import Quantization
 
 __all__ = ["Opened", "Queryable", "ingest_into", "open_data", "read_rejects"]
 
@@ -195,8 +196,8 @@ def ingest_into(
     force: bool = False,
     settings: IngestSettings | None = None,
     device: str | None = None,
-    precision: str = "auto",
-    quantization: str = "none",
+    precision: Precision = "auto",
+    quantization: Quantization = "none",
     progress: Progress | None = None,
 ) -> tuple[IngestReport, dict[str, str]]:
     """Ingest training images into a data folder; see ``attrib ingest``.
@@ -220,11 +221,11 @@ def ingest_into(
         from embed.embedder import Embedder
 
         chosen = wanted or find_model(DEFAULT_BACKBONE)
-        embedder = Embedder(chosen.backbone, device=device, precision=precision)  # type: ignore[arg-type]
+        embedder = Embedder(chosen.backbone, device=device, precision=precision)
         loaded.append(embedder)
         return chosen.with_weights(embedder.weights_hash)
 
-    edge = EdgeSettings(quantization=quantization)  # type: ignore[arg-type]
+    edge = EdgeSettings(quantization=quantization)
     with Collection.create(Path(data), wanted, first, settings=edge) as collection:
         if loaded:
             collection.adopt(loaded[0])

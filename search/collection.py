@@ -29,7 +29,7 @@ from search.index import Index, Where
 from search.removal import carry_out_removals
 
 if TYPE_CHECKING:
-    from embed.embedder import Embedder
+    from embed.embedder import Embedder, Precision
 
 __all__ = ["Collection"]
 
@@ -160,7 +160,7 @@ class Collection:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def embedder(self, *, device: str | None = None, precision: str = "auto") -> Embedder:
+    def embedder(self, *, device: str | None = None, precision: Precision = "auto") -> Embedder:
         """The backbone, loaded at first use (this imports torch).
 
         Raises:
@@ -170,7 +170,7 @@ class Collection:
         if self._embedder is None:
             from embed.embedder import Embedder
 
-            embedder = Embedder(self.model.backbone, device=device, precision=precision)  # type: ignore[arg-type]
+            embedder = Embedder(self.model.backbone, device=device, precision=precision)
             known = self.model.weights_hash
             if known and embedder.weights_hash != known:
                 raise ModelMismatchError(

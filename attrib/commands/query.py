@@ -18,7 +18,7 @@ __all__ = ["query"]
 
 @ends_in_one_line
 def query(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Generated images.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Generated images.")],
     data: DataOption = Path("attrib-data"),
     k: Annotated[int, typer.Option("--k", "-k", help="Training images to show.")] = 50,
     where: Annotated[
