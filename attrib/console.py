@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-__all__ = ["Bar", "console", "plain", "print_json", "print_lines", "table"]
+__all__ = ["Bar", "console", "counted", "plain", "print_json", "print_lines", "table"]
 
 _PIPED_WIDTH = 100
 _ROOM = 28  # columns of text that a cell keeps before the ones that may be cut give way
@@ -30,6 +30,11 @@ def plain(text: object) -> str:
     """One line without control characters, so that no caption can drive the terminal."""
     shown = "".join(c if c.isprintable() else " " for c in str(text))
     return " ".join(shown.split())
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 training image``, ``2 training images``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (JSON)

@@ -33,7 +33,7 @@ def delete(
     With several of the options, an image goes if it has one of the keys, or fits all of
     --creator and --where. The source files are not touched.
     """
-    from attrib.console import print_json
+    from attrib.console import counted, print_json
     from attrib.opened import open_data
     from ingest.errors import RunError, UsageError
 
@@ -50,12 +50,16 @@ def delete(
             if json:
                 print_json({"matching": count, "deleted": 0})
             else:
-                typer.echo(f"{count:,} training images match; nothing was deleted (--dry-run)")
+                verb = "matches" if count == 1 else "match"
+                typer.echo(
+                    f"{counted(count, 'training image')} {verb}; nothing was deleted (--dry-run)"
+                )
             return
-        if not yes and not typer.confirm(f"Take {count:,} training images down for good?"):
+        if not yes and not typer.confirm(f"Take {counted(count, 'training image')} down for good?"):
             raise RunError("nothing was deleted")
         deleted = opened.delete(keys=key or [], where=conditions)
     if json:
         print_json({"matching": count, "deleted": deleted})
     else:
-        typer.echo(f"{deleted:,} training images taken down; they will not be ingested again")
+        gone = counted(deleted, "training image")
+        typer.echo(f"{gone} taken down; not to be ingested again")

@@ -29,13 +29,15 @@ def info(data: DataOption = Path("attrib-data"), json: JsonOption = False) -> No
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
+    from attrib.console import counted
+
     calibrator = facts["calibrator"]
     fitted = calibrator["fitted_on"] or "not fitted, default settings"
     index = facts["index"]
     datasets = ", ".join(f"{name} ({count:,})" for name, count in facts["datasets"].items())
     lines = {
         "data": facts["data"],
-        "training images": f"{facts['images']:,} in {facts['shards']:,} shards",
+        "training images": f"{facts['images']:,} in {counted(facts['shards'], 'shard')}",
         "datasets": datasets or "none",
         "rejected": f"{facts['rejects']:,}",
         "taken down": f"{facts['tombstones']:,}",

@@ -87,7 +87,7 @@ def ingest(
     Killed at any moment, the same command goes on where it stopped. Images that are there
     unchanged are passed over. Images that cannot be used are listed by `attrib rejects`.
     """
-    from attrib.console import Bar, print_json
+    from attrib.console import Bar, counted, print_json
     from attrib.opened import ingest_into
     from ingest.decode import DecodeLimits
     from search.ingestion import IngestSettings
@@ -124,7 +124,8 @@ def ingest(
     parts += [f"{rejected:,} rejected"] if rejected else []
     parts += [f"{report.buried:,} taken down earlier"] if report.buried else []
     typer.echo(
-        f"{report.dataset}: {', '.join(parts)}; {data} now holds {report.total:,} training images"
+        f"{report.dataset}: {', '.join(parts)}; {data} now holds "
+        f"{counted(report.total, 'training image')}"
     )
     for reason, count in sorted(report.rejected.items(), key=lambda pair: (-pair[1], pair[0])):
         typer.echo(f"  {count:,} rejected: {reason}")

@@ -152,10 +152,12 @@ def _percent(share: float, interval: tuple[float, float], answer: Attribution) -
 
 
 def _in_words(answer: Attribution) -> list[str]:
+    from attrib.console import counted
+
     method = {
         "exact": "exact: every training image was compared",
-        "complete": f"complete: {answer.support} training images have influence above 0, "
-        "all are counted",
+        "complete": f"complete: the support is {counted(answer.support or 0, 'training image')}, "
+        "all of them counted",
         "estimated": "estimated: the nearest exactly, the rest from a sample "
         "(95 % interval in brackets)",
     }[answer.method]

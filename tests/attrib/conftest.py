@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
+
+from attrib.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -32,6 +35,18 @@ def run() -> Run:
             cwd=ROOT,
             **options,  # type: ignore[call-overload]
         )
+
+    return attrib
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Run:
+    """As `run`, without a process of its own: torch is imported once for all tests."""
+
+    def attrib(*arguments: str | Path, **options: str) -> subprocess.CompletedProcess[str]:
+        command = [str(argument) for argument in arguments]
+        done = CliRunner().invoke(app, command, prog_name="attrib", **options)
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
     return attrib
 

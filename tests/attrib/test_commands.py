@@ -36,7 +36,7 @@ def test_a_generated_image_is_attributed_to_its_exemplar(
     lines = done.stdout.splitlines()
     first = next(line for line in lines if line.split()[:1] == ["1"])
     assert exemplar in first or "images/copy.jpg" in first
-    assert "(+1 equal)" in first
+    assert "(+1" in first
     assert any("remaining influence" in line for line in lines)
     assert f"picture: {picture}" in lines
     with Image.open(picture) as drawn:
@@ -46,14 +46,14 @@ def test_a_generated_image_is_attributed_to_its_exemplar(
 
 
 def test_json_has_the_whole_answer_and_sums_to_one(
-    run: Run, built: Path, generated: Path, exemplar: str
+    invoke: Run, built: Path, generated: Path, exemplar: str
 ) -> None:
-    (answer,) = asked(run, generated, "--data", built, "--k", "4", "--group-by", "creator")
+    (answer,) = asked(invoke, generated, "--data", built, "--k", "2", "--group-by", "creator")
     assert answer["query"] == str(generated)
     assert answer["population"] == 49
     assert answer["method"] in ("exact", "complete")
     assert answer["model"] == "efficientnet-lite0"
-    assert len(answer["rows"]) == 4
+    assert len(answer["rows"]) == 2
     assert {owner["key"] for owner in answer["rows"][0]["owners"]} == {exemplar, "images/copy.jpg"}
     shares = sum(row["influence"] for row in answer["rows"])
     assert shares + answer["remaining"] == pytest.approx(1, abs=1e-9)
@@ -63,9 +63,9 @@ def test_json_has_the_whole_answer_and_sums_to_one(
     assert answer["calibrator"]["fitted_on"] == ""
 
 
-def test_exact_agrees_with_the_index(run: Run, built: Path, generated: Path) -> None:
-    (fast,) = asked(run, generated, "--data", built)
-    (exact,) = asked(run, generated, "--data", built, "--exact")
+def test_exact_agrees_with_the_index(invoke: Run, built: Path, generated: Path) -> None:
+    (fast,) = asked(invoke, generated, "--data", built)
+    (exact,) = asked(invoke, generated, "--data", built, "--exact")
     assert exact["method"] == "exact"
     assert [row["influence"] for row in fast["rows"]] == pytest.approx(
         [row["influence"] for row in exact["rows"]], abs=1e-9
@@ -73,12 +73,12 @@ def test_exact_agrees_with_the_index(run: Run, built: Path, generated: Path) -> 
 
 
 def test_where_shows_some_rows_of_unchanged_shares(
-    run: Run, built: Path, generated: Path, exemplar: str
+    invoke: Run, built: Path, generated: Path, exemplar: str
 ) -> None:
-    (everything,) = asked(run, generated, "--data", built)
+    (everything,) = asked(invoke, generated, "--data", built)
     creator = everything["rows"][0]["owners"]
     name = next(owner["creator"] for owner in creator if owner["creator"])
-    (some,) = asked(run, generated, "--data", built, "--where", f"creator={name}")
+    (some,) = asked(invoke, generated, "--data", built, "--where", f"creator={name}")
     assert {owner["creator"] for row in some["rows"] for owner in row["owners"]} == {name}
     assert some["rows"][0]["influence"] == pytest.approx(
         everything["rows"][0]["influence"] / 2, abs=1e-9
@@ -87,13 +87,13 @@ def test_where_shows_some_rows_of_unchanged_shares(
 
 
 def test_many_images_and_a_folder_of_pictures(
-    run: Run, built: Path, generated: Path, tmp_path: Path
+    invoke: Run, built: Path, generated: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
     others = sorted(generated.parent.glob("gpt-*.png"))[:2]
     pictures = tmp_path / "pictures"
-    done = run("query", *others, bad, "--data", built, "--k", "2", "--picture", pictures)
+    done = invoke("query", *others, bad, "--data", built, "--k", "2", "--picture", pictures)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"attrib: not an image: {bad}",
@@ -102,8 +102,8 @@ def test_many_images_and_a_folder_of_pictures(
     assert sorted(p.name for p in pictures.iterdir()) == [f"{p.stem}.png" for p in others]
 
 
-def test_k_larger_than_the_collection(run: Run, built: Path, generated: Path) -> None:
-    (answer,) = asked(run, generated, "--data", built, "--k", "100000")
+def test_k_larger_than_the_collection(invoke: Run, built: Path, generated: Path) -> None:
+    (answer,) = asked(invoke, generated, "--data", built, "--k", "100000")
     assert answer["remaining"] == pytest.approx(0, abs=1e-9)
     assert len(answer["rows"]) <= 48
 
@@ -116,37 +116,39 @@ def test_ingesting_again_embeds_nothing(run: Run, own: Path, training: Path) -> 
     )
 
 
-def test_rejects_are_listed(run: Run, own: Path, tmp_path: Path) -> None:
+def test_rejects_are_listed(invoke: Run, own: Path, tmp_path: Path) -> None:
     more = tmp_path / "more"
     more.mkdir()
     Image.new("RGB", (50, 40), "red").save(more / "red.png")
     (more / "notes.png").write_text("a text")
-    done = run("ingest", more, "--data", own)
+    done = invoke("ingest", more, "--data", own)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         f"more: 1 ingested, 1 rejected; {own} now holds 50 training images",
         "  1 rejected: not an image",
         f"  which ones: attrib rejects --data {own}",
     ]
-    listed = run("rejects", "--data", own, "--json")
+    listed = invoke("rejects", "--data", own, "--json")
     assert [(row["key"], row["reason"]) for row in json.loads(listed.stdout)] == [
         ("notes.png", "not an image")
     ]
-    assert "not an image" in run("rejects", "--data", own).stdout
+    assert "not an image" in invoke("rejects", "--data", own).stdout
 
 
-def test_takedown(run: Run, own: Path, training: Path, generated: Path, exemplar: str) -> None:
-    dry = run("delete", "--data", own, "--key", exemplar, "--dry-run")
-    assert dry.stdout == "1 training images match; nothing was deleted (--dry-run)\n"
-    asks = run("delete", "--data", own, "--key", exemplar, input="n\n")
+def test_takedown(
+    run: Run, invoke: Run, own: Path, training: Path, generated: Path, exemplar: str
+) -> None:
+    dry = invoke("delete", "--data", own, "--key", exemplar, "--dry-run")
+    assert dry.stdout == "1 training image matches; nothing was deleted (--dry-run)\n"
+    asks = invoke("delete", "--data", own, "--key", exemplar, input="n\n")
     assert asks.returncode == 1
     assert asks.stderr.endswith("attrib: nothing was deleted\n")
-    done = run("delete", "--data", own, "--key", exemplar, "--yes")
-    assert done.stdout == "1 training images taken down; they will not be ingested again\n"
-    none = run("delete", "--data", own, "--key", exemplar, "--yes")
+    done = invoke("delete", "--data", own, "--key", exemplar, "--yes")
+    assert done.stdout == "1 training image taken down; not to be ingested again\n"
+    none = invoke("delete", "--data", own, "--key", exemplar, "--yes")
     assert none.returncode == 1
     assert none.stderr == "attrib: no training image matches; nothing was deleted\n"
-    (answer,) = asked(run, generated, "--data", own)
+    (answer,) = asked(invoke, generated, "--data", own)
     keys = {owner["key"] for row in answer["rows"] for owner in row["owners"]}
     assert exemplar not in keys
     assert "images/copy.jpg" in keys
@@ -156,14 +158,14 @@ def test_takedown(run: Run, own: Path, training: Path, generated: Path, exemplar
     )
 
 
-def test_info(run: Run, built: Path) -> None:
-    facts = json.loads(run("info", "--data", built, "--json").stdout)
+def test_info(invoke: Run, built: Path) -> None:
+    facts = json.loads(invoke("info", "--data", built, "--json").stdout)
     assert facts["images"] == 49
     assert facts["datasets"] == {"clipart": 49}
     assert facts["model"] == "efficientnet-lite0"
     assert len(facts["fingerprint"]) == 16
-    shown = run("info", "--data", built).stdout
-    assert "49 in 1 shards" in shown
+    shown = invoke("info", "--data", built).stdout
+    assert "49 in 1 shard" in shown
     assert facts["fingerprint"] in shown
     assert "not fitted" in shown
 
@@ -204,11 +206,11 @@ def test_a_second_process_gets_one_line(run: Run, built: Path, generated: Path) 
 
 
 def test_the_facade_gives_the_same_answer(
-    run: Run, own: Path, generated: Path, tmp_path: Path
+    invoke: Run, own: Path, generated: Path, tmp_path: Path
 ) -> None:
     import attrib
 
-    (printed,) = asked(run, generated, "--data", own, "--k", "3")
+    (printed,) = asked(invoke, generated, "--data", own, "--k", "3")
     with attrib.open(own) as opened:
         answer = opened.query(generated, k=3)
         with Image.open(generated) as image:

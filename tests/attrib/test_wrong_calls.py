@@ -13,87 +13,87 @@ import pytest
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def wrong(run: Run, code: int, line: str, *arguments: str | Path) -> None:
-    done = run(*arguments)
+def wrong(invoke: Run, code: int, line: str, *arguments: str | Path) -> None:
+    done = invoke(*arguments)
     assert done.stderr == f"attrib: {line}\n"
     assert done.returncode == code
     assert done.stdout == ""
 
 
-def test_sources(run: Run, tmp_path: Path) -> None:
+def test_sources(invoke: Run, tmp_path: Path) -> None:
     data = tmp_path / "data"
     nowhere = tmp_path / "no where"
-    wrong(run, 1, f"no such file or folder: {nowhere}", "ingest", nowhere, "--data", data)
+    wrong(invoke, 1, f"no such file or folder: {nowhere}", "ingest", nowhere, "--data", data)
     empty = tmp_path / "empty"
     empty.mkdir()
-    done = run("ingest", empty, "--data", data)
+    done = invoke("ingest", empty, "--data", data)
     assert done.returncode == 1
     assert done.stderr.startswith(f"attrib: no images in {empty} (looked for ")
     assert len(done.stderr.splitlines()) == 1
     assert not data.exists()
 
 
-def test_models(run: Run, tmp_path: Path, training: Path) -> None:
+def test_models(invoke: Run, tmp_path: Path, training: Path) -> None:
     line = "unknown model 'clip-vitb23'; did you mean 'clip-vitb32'? `attrib models list` shows all"
     data = tmp_path / "data"
-    wrong(run, 2, line, "ingest", training, "--data", data, "--model", "clip-vitb23")
-    wrong(run, 2, line, "models", "show", "clip-vitb23")
+    wrong(invoke, 2, line, "ingest", training, "--data", data, "--model", "clip-vitb23")
+    wrong(invoke, 2, line, "models", "show", "clip-vitb23")
     assert not data.exists()
 
 
 def test_missing_weights_name_the_file_and_its_place(
-    run: Run, tmp_path: Path, training: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Run, tmp_path: Path, training: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATTRIB_WEIGHTS", str(tmp_path / "weights"))
     data = tmp_path / "data"
-    done = run("ingest", training, "--data", data, "--model", "mocov3-vitb16")
+    done = invoke("ingest", training, "--data", data, "--model", "mocov3-vitb16")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert str(tmp_path / "weights" / "mocov3-vitb16") in done.stderr
 
 
-def test_queries(run: Run, built: Path, generated: Path, tmp_path: Path) -> None:
+def test_queries(invoke: Run, built: Path, generated: Path, tmp_path: Path) -> None:
     data = ("--data", built)
-    wrong(run, 2, "k must be at least 1, not 0", "query", generated, *data, "--k", "0")
+    wrong(invoke, 2, "k must be at least 1, not 0", "query", generated, *data, "--k", "0")
     text = tmp_path / "text.png"
     text.write_text("words")
-    wrong(run, 1, f"not an image: {text}", "query", text, *data)
+    wrong(invoke, 1, f"not an image: {text}", "query", text, *data)
     gone = tmp_path / "gone.png"
-    wrong(run, 1, f"cannot read {gone}: No such file or directory", "query", gone, *data)
+    wrong(invoke, 1, f"cannot read {gone}: No such file or directory", "query", gone, *data)
     line = "--where 'creator' will not do: write it as field=value"
-    wrong(run, 2, line, "query", generated, *data, "--where", "creator")
-    done = run("query", generated, *data, "--where", "colour=red")
+    wrong(invoke, 2, line, "query", generated, *data, "--where", "creator")
+    done = invoke("query", generated, *data, "--where", "colour=red")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "colour" in done.stderr
     assert "creator" in done.stderr
 
 
-def test_another_model_shows_both_fingerprints(run: Run, built: Path, generated: Path) -> None:
-    facts = json.loads(run("info", "--data", built, "--json").stdout)
-    done = run("query", generated, "--data", built, "--model", "vit-b16-384")
+def test_another_model_shows_both_fingerprints(invoke: Run, built: Path, generated: Path) -> None:
+    facts = json.loads(invoke("info", "--data", built, "--json").stdout)
+    done = invoke("query", generated, "--data", built, "--model", "vit-b16-384")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert f"was built with efficientnet-lite0 ({facts['feature_fingerprint']})" in done.stderr
     assert "not with vit-b16-384 (" in done.stderr
 
 
-def test_data_folders(run: Run, own: Path, generated: Path, tmp_path: Path) -> None:
+def test_data_folders(invoke: Run, own: Path, generated: Path, tmp_path: Path) -> None:
     none = tmp_path / "none"
     line = f"{none} is no attrib data folder; make one with `attrib ingest SOURCE --data {none}`"
     for command in (("query", generated), ("info",), ("rejects",), ("delete", "--key", "a")):
-        wrong(run, 1, line, *command, "--data", none)
+        wrong(invoke, 1, line, *command, "--data", none)
     settings = next(own.glob("collections/*/index/index.json"))
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "format": 99}))
-    done = run("query", generated, "--data", own)
+    done = invoke("query", generated, "--data", own)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "newer attrib (index format 99" in done.stderr
-    wrong(run, 2, "say what to delete: --key, --creator or --where", "delete", "--data", own)
+    wrong(invoke, 2, "say what to delete: --key, --creator or --where", "delete", "--data", own)
 
 
-def test_an_unknown_option_is_a_wrong_call(run: Run) -> None:
-    done = run("query", "--colour")
+def test_an_unknown_option_is_a_wrong_call(invoke: Run) -> None:
+    done = invoke("query", "--colour")
     assert done.returncode == 2
     assert "No such option" in done.stderr
 
