@@ -106,7 +106,7 @@ class Index(Protocol):
     def fetch(
         self, ids: Sequence[UUID], *, fields: Sequence[str] | None = None
     ) -> list[Payload | None]:
-        """Payloads in the order of `ids` (None where there is no such point); all fields or some."""
+        """Payloads in the order of `ids`, None for an unknown one; all fields, or some of them."""
         ...
 
     def vectors(self, ids: Sequence[UUID]) -> Features:
