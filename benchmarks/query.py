@@ -62,6 +62,12 @@ def main() -> None:
         return
     with EdgeIndex.open(folder / "index", wait_s=30) as index:
         result["memory"] = {"opened": _memory(index.process_id, arguments.n)}
+        # Before any exact scan, which touches every vector and so brings all of them into memory.
+        tau = _tau(truth)
+        attributor = Attributor(index, "synthetic", "", Calibrator(tau, B))
+        for query in queries:
+            attributor.attribute(query[None], ["memory"], k=K)
+        result["memory"]["answering"] = _memory(index.process_id, arguments.n)
         result |= _measure(index, queries, truth, image)
         result["memory"]["after"] = _memory(index.process_id, arguments.n)
         info = index.info()
@@ -316,7 +322,7 @@ def _print(result: dict[str, Any]) -> None:
             if row["coverage"] is not None:
                 line += f" {row['coverage']:8.1%}"
         print(line)
-    memory = result["memory"]["after"]
+    memory = result["memory"]["answering"]
     print(
         f"resident bytes per vector: {memory['anon_bytes_per_vector']:.0f} own, "
         f"{memory['file_bytes_per_vector']:.0f} of files; build {result['build']}"
