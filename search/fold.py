@@ -22,7 +22,7 @@ from search.support import Support
 __all__ = ["Fold", "PayloadReader", "fold_support", "matches"]
 
 _GROWTH = 4
-_WHOLE = 4
+_WHOLE = 6
 """Up to so many records a row, whole payloads are read at once: it spares a round trip."""
 
 

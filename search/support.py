@@ -12,7 +12,7 @@ Three ways to it, in order of preference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from uuid import UUID
 
@@ -32,7 +32,9 @@ _FEW = 32
 _HOPE = 1.5
 """Supports estimated at up to so many times the limit are still tried."""
 _ROUNDING = 1e-5
-"""Engine and numpy may differ by this in the cosine of one pair."""
+"""More than engine and numpy ever differ by in the cosine of one pair."""
+_SINGLE = 1e-6
+"""What they differ by at most (512 numbers: 3e-7), for s and m together."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ class Limits:
             limit: an answer must not depend on what was asked before.
         support: a support above it is not fetched whole.
         head: fetched from the index where the rest is estimated; more where more rows are wanted.
-        precision: standard error of Z, relative, above which the head leaves too much to the
-            sample, and one four times as large is fetched instead.
+        precision: half-width of the interval of Z, relative, above which the head leaves too much
+            to the sample, and one four times as large is fetched instead. (Not the standard error:
+            it is small too where the sample happens to hold none of the larger weights.)
         exact_below: collections up to this size are scanned rather than sampled.
         scan: an exact answer for b >= 0 fetches the similarities of a whole collection up to this
             size; of a larger one it reads the vectors in blocks, which needs no memory, and keeps
@@ -56,7 +59,7 @@ class Limits:
     first: int = 128
     support: int = 10_000
     head: int = 256
-    precision: float = 0.02
+    precision: float = 0.05
     exact_below: int = 20_000
     scan: int = 100_000
 
@@ -224,9 +227,8 @@ class SupportFinder:
             for query, hits in zip(rest, results, strict=True):
                 found[query] = self._from_sample(sample, scores[query], hits, population)
                 total = found[query].normaliser
-                if head < large_head and (
-                    total.standard_error > self._limits.precision * total.value
-                ):
+                half_width = (total.high - total.low) / 2
+                if head < large_head and half_width > self._limits.precision * total.value:
                     unsure.append(query)
             rest, head = unsure, large_head
         return [found[query] for query in range(len(features))]
@@ -246,6 +248,11 @@ class SupportFinder:
             weights(tail, largest, self._calibrator),
             population,
             smallest=max(self._calibrator.b, 0.0),
+        )
+        # Similarities are single precision, which alone moves exp((s - m) / tau) by so much.
+        rounding = _SINGLE / self._calibrator.tau
+        total = replace(
+            total, low=total.low * (1 - min(rounding, 1)), high=total.high * (1 + rounding)
         )
         return _support(hits, weight, largest, total, "estimated", None)
 
