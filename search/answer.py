@@ -90,8 +90,9 @@ class Attribution:
         support: training images with influence above 0; None where it is not known exactly.
         population: training images in the collection.
         k: rows asked for.
-        groups: of `group_by`, over the whole support where `method` is not `estimated`, else over
-            the head that was fetched; the rest is in `groups_remaining`.
+        groups: of `group_by`, over the whole support where it was fetched whole (always where
+            `method` is `complete`), else over the nearest ones that were; the rest is in
+            `groups_remaining`.
         where: the filter on rows; shares are always of the whole training set.
         model: name of the attribution model.
         fingerprint: of the whole model; `calibrator`: tau, b, whether fitted and on what.

@@ -25,6 +25,10 @@ _NORM_TOLERANCE = 1e-2
 class Attributor:
     """Attributes generated images to the training images of one collection.
 
+    The index's sample is kept from the first estimate on, and read again when the number of
+    training images changes. Answers depend on the collection, the query and the settings alone, not
+    on what was asked before or together.
+
     Args:
         index: the collection, with features of the `real` mapper.
         model_name: of the attribution model, for the record.
