@@ -2,7 +2,8 @@
 
     python -m benchmarks.ingest [--images FOLDER] [--count N] [--rounds R] [--memory]
 
-Three ways over the same images, with the same model on the same cores, in turn, R times:
+N images are N links, in turn to the images of the folder. Four ways over the same images, with
+the same model on the same cores, in turn, R times:
 
     bare      decode, preprocess, embed; one after the other; nothing is kept
     ahead     the same with decoding in threads ahead of the embedding: the most that can be had
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, default=ROOT / "examples" / "training" / "images")
-    parser.add_argument("--count", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--count", type=int, default=2400)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=IngestSettings().batch_size)
     parser.add_argument("--model", default=DEFAULT_BACKBONE)
     parser.add_argument(
@@ -52,12 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, help="folder for the result (ingest.json)")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args(arguments)
-    paths = sorted(p for p in options.images.rglob("*") if p.suffix in (".jpg", ".png"))
-    paths = paths[: options.count]
     if options.peak_of:
-        print(json.dumps(peak(paths, options)))
-        return
-    result = {"images": len(paths), "model": options.model, **speed(paths, options)}
+        options.count *= options.peak_of
+    with tempfile.TemporaryDirectory() as folder:
+        source = links(options.images, options.count, Path(folder))
+        if options.peak_of:
+            print(json.dumps(peak(source, options)))
+            return
+        result = {"images": options.count, "model": options.model, **speed(source, options)}
     if options.memory:
         result["memory"] = memory(options)
     print(json.dumps(result, indent=2))
@@ -66,8 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (options.cache / "ingest.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def speed(paths: list[Path], options: argparse.Namespace) -> dict[str, object]:
+def links(images: Path, count: int, folder: Path) -> Path:
+    """A folder of `count` links to the images, each image as often as needed."""
+    paths = sorted(p for p in images.rglob("*") if p.suffix in (".jpg", ".png"))
+    for i in range(count):
+        path = paths[i % len(paths)]
+        (folder / f"{i:07d}{path.suffix}").symlink_to(path.resolve())
+    return folder
+
+
+def speed(source: Path, options: argparse.Namespace) -> dict[str, object]:
     """Images per second of each way, and ratios round by round."""
+    paths = sorted(source.iterdir())
     embedder = Embedder(resolve(options.model))
     size = options.batch_size
     preprocess = embedder.backbone.preprocessing.apply
@@ -84,7 +97,7 @@ def speed(paths: list[Path], options: argparse.Namespace) -> dict[str, object]:
         with ThreadPoolExecutor(settings.decode_threads) as pool:
             waiting: deque[Future[np.ndarray]] = deque()
             batch: list[np.ndarray] = []
-            for path in [*paths, *[None] * (2 * size)]:
+            for path in [*paths, *[None] * (3 * size)]:
                 if path is not None:
                     waiting.append(pool.submit(pixels, path))
                 if len(waiting) > 2 * size or (path is None and waiting):
@@ -112,7 +125,7 @@ def speed(paths: list[Path], options: argparse.Namespace) -> dict[str, object]:
             with tempfile.TemporaryDirectory() as folder:
                 ingest_into(
                     Path(folder) / "data",
-                    [str(path) for path in paths],
+                    [str(source)],
                     dataset="bench",
                     model=options.model,
                     settings=IngestSettings(batch_size=size),
@@ -163,18 +176,14 @@ def memory(options: argparse.Namespace) -> dict[str, object]:
     return {
         "images": [found[1]["images"], found[8]["images"]],
         "peak_mib": [found[1]["peak_mib"], found[8]["peak_mib"]],
+        "index_peak_mib": [found[1]["index_peak_mib"], found[8]["index_peak_mib"]],
         "ratio": round(found[8]["peak_mib"] / found[1]["peak_mib"], 3),
     }
 
 
-def peak(paths: list[Path], options: argparse.Namespace) -> dict[str, float]:
-    """Ingest `peak_of` links to every image; report this process's and its child's peak."""
+def peak(source: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Ingest; report the peaks of this process and of the index's."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "source"
-        source.mkdir()
-        for copy in range(options.peak_of):
-            for path in paths:
-                (source / f"{copy}-{path.name}").symlink_to(path.resolve())
         report, _ = ingest_into(
             Path(folder) / "data",
             [str(source)],

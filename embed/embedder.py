@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Embedder", "Precision"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_CPU_PART = 4
+"""Images that a core embeds at once: more do not fit its caches (see benchmarks/README.md)."""
 
 
 class Embedder:
@@ -45,7 +50,8 @@ class Embedder:
             backbone: from `embed.backbones.resolve`.
             device: a device of PyTorch; the first GPU, or else the CPU, when None.
             precision: `auto` is fp16 on CUDA and fp32 elsewhere.
-            threads: CPU threads of PyTorch, for the whole process; left alone when None.
+            threads: parts of a batch that are embedded at once on a CPU; as many as there are
+                cores when None. PyTorch itself is set to one thread, for the whole process.
 
         Raises:
             UsageError: a device or precision that is not there.
@@ -53,18 +59,29 @@ class Embedder:
         """
         import torch
 
-        if threads is not None:
-            if threads < 1:
-                raise UsageError(f"threads must be 1 or more, not {threads}")
-            torch.set_num_threads(threads)
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be 1 or more, not {threads}")
         self.backbone = backbone
         self._device = _device(device)
+        self._pool: ThreadPoolExecutor | None = None
+        if self._device.type == "cpu":
+            # One thread an operator, and as many parts of the batch at once as there are cores:
+            # cores that meet at the end of every operator wait for each other, by spinning, and
+            # whatever else runs (decoding, the index) makes all of them wait.
+            torch.set_num_threads(1)
+            self._pool = ThreadPoolExecutor(
+                threads or os.cpu_count() or 1,
+                thread_name_prefix="attrib-embed",
+                initializer=torch.set_num_threads,
+                initargs=(1,),
+            )
         self.device = str(self._device)
         self.precision = _precision(precision, self._device)
         module, self.weights_hash = load_module(backbone)
         # Convolutions run faster with the channels innermost, on both kinds of device.
         self._format = torch.channels_last if _is_convolutional(module) else torch.contiguous_format
-        self._module = module.to(self._device, memory_format=self._format)  # type: ignore[call-overload]
+        module = module.to(self._device)
+        self._module = module.to(memory_format=self._format)
         statistics = (backbone.preprocessing.mean, backbone.preprocessing.std)
         self._mean, self._std = (
             torch.tensor(values, device=self._device).view(1, 3, 1, 1) for values in statistics
@@ -78,8 +95,8 @@ class Embedder:
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Base features of a batch, not normalised.
 
-        The whole batch is on the device at once. The feature of an image does not depend on what
-        else is in its batch, but for the last bits of float rounding.
+        A GPU gets the whole batch at once, a CPU parts of it side by side. The feature of an
+        image does not depend on what else is in its batch, but for the last bits of rounding.
 
         Args:
             pixels: uint8 (n, crop, crop, 3), from `Preprocessing.apply`.
@@ -91,8 +108,6 @@ class Embedder:
             ValueError: pixels of another type or shape.
             WeightsError: features that are not finite, or of another length than `dim`.
         """
-        import torch
-
         crop = self.backbone.preprocessing.crop
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (crop, crop, 3):
             raise ValueError(
@@ -100,11 +115,16 @@ class Embedder:
             )
         if not len(pixels):
             return np.zeros((0, self.dim), dtype=np.float32)
-        with torch.inference_mode(), self._autocast():
-            features = self._module(self._images(pixels))
-            if isinstance(features, tuple):
-                features = features[0]
-            result: NDArray[np.float32] = features.float().cpu().numpy()
+        if min(pixels.strides) < 0:  # torch takes no reversed array, not even one of one image
+            pixels = pixels.copy()
+        if self._pool is None or len(pixels) <= _CPU_PART:
+            result = self._forward(pixels)
+        else:
+            starts = range(0, len(pixels), _CPU_PART)
+            parts = self._pool.map(
+                self._forward, (pixels[start : start + _CPU_PART] for start in starts)
+            )
+            result = np.concatenate(list(parts))
         if result.shape != (len(pixels), self.dim):
             raise WeightsError(
                 f"{self.backbone.name} gave features {result.shape[1:]}, not ({self.dim},)"
@@ -114,6 +134,16 @@ class Embedder:
                 f"{self.backbone.name} gave features that are not finite at {self.precision}"
                 + ("" if self.precision == "fp32" else "; use --precision fp32")
             )
+        return result
+
+    def _forward(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode(), self._autocast():  # both are a thread's own
+            features = self._module(self._images(pixels))
+            if isinstance(features, tuple):
+                features = features[0]
+            result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
 
     def _images(self, pixels: NDArray[np.uint8]) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -118,10 +118,14 @@ class Collection:
                     shutil.rmtree(folder.index(name).parent, ignore_errors=True)
                     chosen.save(folder.model(name))
                     folder.index(name).parent.mkdir(parents=True, exist_ok=True)
-                dim = chosen.mappers.out_dim
-                EdgeIndex.create(folder.index(name), dim, settings or EdgeSettings()).close()
-                with writing(root):
-                    folder.set_current(name)
+                fresh = EdgeIndex.create(folder.index(name), chosen.dim, settings or EdgeSettings())
+                with ExitStack() as opened:
+                    opened.enter_context(closing(fresh))
+                    with writing(root):
+                        folder.set_current(name)
+                    ledger = Ledger(folder.ledger)
+                    opened.pop_all()
+                return cls(folder, name, ledger, chosen, fresh)
             return cls._load(folder, name, model)
         except BaseException:
             folder.close()
@@ -132,18 +136,13 @@ class Collection:
         model = load_model(folder.model(name))
         if wanted is not None:
             _check_same(folder.root, model, wanted)
-        ledger = Ledger(folder.ledger)
-        index = None
-        try:
-            index = EdgeIndex.open(folder.index(name))
+        with ExitStack() as opened:
+            ledger = opened.enter_context(closing(Ledger(folder.ledger)))
+            index = opened.enter_context(closing(EdgeIndex.open(folder.index(name))))
             if carry_out_removals(folder, ledger, index):
                 index.build()
-            return cls(folder, name, ledger, model, index)
-        except BaseException:
-            if index is not None:
-                index.close()
-            ledger.close()
-            raise
+            opened.pop_all()  # all went well: they stay open
+        return cls(folder, name, ledger, model, index)
 
     def close(self) -> None:
         """Flush, and let go of everything. Calling it again does nothing."""

@@ -113,13 +113,17 @@ def test_wrong_calls(options: dict[str, object], text: str) -> None:
     assert str(caught.value) == text
 
 
-def test_threads() -> None:
-    before = torch.get_num_threads()
-    try:
-        Embedder(BACKBONE, device="cpu", threads=2)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+def test_threads_share_a_batch(embedder: Embedder) -> None:
+    pixels = random_pixels(11, SIDE, seed=4)
+    for threads in (1, 3):
+        found = Embedder(BACKBONE, device="cpu", threads=threads).embed(pixels)
+        np.testing.assert_allclose(found, embedder.embed(pixels), rtol=1e-4, atol=1e-4)
+    assert torch.get_num_threads() == 1
+
+
+def test_one_reversed_image(embedder: Embedder) -> None:
+    pixels = random_pixels(1, SIDE)
+    np.testing.assert_array_equal(embedder.embed(pixels[::-1]), embedder.embed(pixels))
 
 
 def test_a_wrong_dimension_is_found_out() -> None:
