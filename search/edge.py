@@ -248,7 +248,7 @@ class EdgeIndex:
             indexed=state.pop("indexed"),
             dim=self._dim,
             quantization=settings.quantization,
-            ef=settings.ef,
+            ef=state.pop("ef"),
             details={
                 **state,
                 "m": settings.m,

@@ -36,7 +36,8 @@ class EdgeSettings:
     Attributes:
         m: links of a point in the HNSW graph.
         ef_construct: candidates while the graph is built.
-        ef: candidates while it is searched, at least; four per hit for limits beyond 64.
+        ef: candidates while it is searched, at least; four per hit for limits beyond 64, and more
+            where `build` finds that this collection needs them (see `search.edge_tuning`).
         quantization: a shorter code of the vectors for the first pass. Hits are always compared
             again with the original vectors, so that similarities are exact whatever the code.
         oversampling: candidates per hit in that first pass; None: what gives 0.99 recall@50 for

@@ -21,8 +21,10 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
+from search.edge_config import shard_config
 from search.edge_sample import SampleKeeper
 from search.edge_settings import EdgeSettings
+from search.edge_tuning import NEIGHBOURS, QUERIES, read_tuning, tune, write_tuning
 from search.index import INDEXED_FIELDS
 
 __all__ = ["ShardBusyError", "ShardOperations"]
@@ -42,48 +44,6 @@ _ID_BYTES = 16
 
 class ShardBusyError(Exception):
     """Another process holds the shard's lock."""
-
-
-def _config(dim: int, settings: EdgeSettings) -> edge.EdgeConfig:
-    memory = edge.Memory
-    datatype = edge.VectorStorageDatatype
-    return edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(
-            dim,
-            # Features are normalised already: the inner product is the cosine, and vectors come
-            # back bit for bit as they went in.
-            edge.Distance.Dot,
-            datatype=datatype.Float16 if settings.datatype == "float16" else datatype.Float32,
-            memory=memory.Cold if settings.vectors_on_disk else memory.Cached,
-        ),
-        hnsw_config=edge.HnswIndexConfig(
-            m=settings.m,
-            ef_construct=settings.ef_construct,
-            full_scan_threshold=10_000,
-            max_indexing_threads=settings.index_threads,
-            payload_m=0,
-            memory=memory.Cached,
-        ),
-        quantization_config=_quantization(settings),
-        optimizers=edge.EdgeOptimizersConfig(
-            indexing_threshold=max(1, settings.index_above * dim * 4 // 1024),
-        ),
-        max_search_threads=settings.search_threads or None,
-        wal_enabled=True,
-    )
-
-
-def _quantization(settings: EdgeSettings) -> Any:  # noqa: ANN401  # a union of vendor classes
-    memory = edge.Memory.Pinned if settings.quantized_in_ram else edge.Memory.Cached
-    if settings.quantization == "none":
-        return None
-    if settings.quantization == "int8":
-        return edge.ScalarQuantizationConfig(edge.ScalarType.Int8, memory=memory)
-    if settings.quantization == "binary":
-        return edge.BinaryQuantizationConfig(memory=memory)
-    sizes = edge.TurboQuantBitSize
-    bits = {"turbo4": sizes.Bits4, "turbo2": sizes.Bits2, "turbo1": sizes.Bits1}
-    return edge.TurboQuantQuantizationConfig(bits=bits[settings.quantization], memory=memory)
 
 
 def _uuids(ids: bytes) -> list[UUID]:
@@ -108,17 +68,18 @@ class ShardOperations:
         self._folder = folder
         self._dim = dim
         self._settings = settings
-        self._shard = _load(folder / "shard", _config(dim, settings), wait_s)
+        self._shard = _load(folder / "shard", shard_config(dim, settings), wait_s)
         self._counts: dict[str, int] = {}
         self._unflushed = 0
         self._sample = SampleKeeper(folder, settings.sample_size, self.count(None))
+        self._tuning = read_tuning(folder)
 
     @staticmethod
     def create(folder: Path, dim: int, settings: EdgeSettings) -> None:
         """Lay out an empty shard in `folder`, with the payload indexes that filters need."""
         shard_folder = folder / "shard"
         shard_folder.mkdir()
-        shard = edge.EdgeShard.create(str(shard_folder), _config(dim, settings))
+        shard = edge.EdgeShard.create(str(shard_folder), shard_config(dim, settings))
         try:
             for field in INDEXED_FIELDS:
                 shard.update(
@@ -167,12 +128,30 @@ class ShardOperations:
         self._sample.save(self.count(None))
 
     def build(self) -> None:
-        """Graphs for every segment that is large enough, then the sample if it needs repair."""
+        """Graphs for every segment that is large enough, sample and tuning where they need it."""
         while self._shard.optimize():
             pass
         self._shard.flush()  # also gives back the disk of merged segments
         self._repaired_sample()
         self.flush()
+        self._tune()
+
+    def _tune(self) -> None:
+        points = self.count(None)
+        if points <= self._settings.index_above:
+            return  # there is no graph
+        if self._tuning is not None and self._tuning.holds_for(points):
+            return
+        raw, _ = self.vectors(self._repaired_sample()[: QUERIES * _ID_BYTES])
+        rows = np.frombuffer(raw, dtype=np.float32).reshape(-1, self._dim)
+
+        def nearest(exact: bool, ef: int) -> list[set[bytes]]:
+            found = self._nearest(rows, NEIGHBOURS, None, exact, ef)
+            return [{point.id.bytes for point in points} for points in found]  # type: ignore[union-attr]
+
+        truth = nearest(True, 0)
+        self._tuning = tune(self._settings.ef, points, truth, lambda ef: nearest(False, ef))
+        write_tuning(self._folder, self._tuning)
 
     def close(self) -> None:
         """Flush and let go of the lock."""
@@ -218,12 +197,23 @@ class ShardOperations:
                 out.append((b"".join([id_ for _, id_ in hits]), similarities.tobytes()))
         return out
 
+    @property
+    def _ef(self) -> int:
+        return self._settings.ef if self._tuning is None else self._tuning.ef
+
     def _nearest(
-        self, rows: NDArray[np.float32], limit: int, condition: edge.Filter | None, exact: bool
+        self,
+        rows: NDArray[np.float32],
+        limit: int,
+        condition: edge.Filter | None,
+        exact: bool,
+        ef: int | None = None,
     ) -> list[list[edge.ScoredPoint]]:
         quantized = self._settings.quantization != "none"
+        if ef is None:
+            ef = max(self._ef, _CANDIDATES_PER_HIT * (limit - _FIRST_HITS))
         params = edge.SearchParams(
-            hnsw_ef=max(self._settings.ef, _CANDIDATES_PER_HIT * (limit - _FIRST_HITS)),
+            hnsw_ef=ef,
             exact=exact,
             # Left to itself Edge rescores some codes and not others; similarities must be exact.
             quantization=edge.QuantizationSearchParams(
@@ -354,6 +344,8 @@ class ShardOperations:
             "points": state.points_count,
             "indexed": state.indexed_vectors_count,
             "segments": state.segments_count,
+            "ef": self._ef,
+            "recall": None if self._tuning is None else self._tuning.recall,
             "sample": len(self._sample),
             "disk_bytes": _disk_bytes(self._folder),
             **_memory_bytes(),
