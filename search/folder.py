@@ -1,13 +1,13 @@
 """The data folder: where things lie in it, who is using it, and what it was built with.
 
-    attrib.json                    format, backbone, dim and the fingerprints of the collection
-    lock, lock.json                held by the one process that uses the folder
-    ledger.sqlite                  what was ingested
-    rejects.parquet                images that could not be used
-    features/<dataset>/            base-feature shards (see `embed.shards`)
-    collections/<name>/model/      the attribution model that the collection was built with
-    collections/<name>/index/      the index
-    current                        name of the collection that is asked
+attrib.json                    format, backbone, dim and the fingerprints of the collection
+lock, lock.json                held by the one process that uses the folder
+ledger.sqlite                  what was ingested
+rejects.parquet                images that could not be used
+features/<dataset>/            base-feature shards (see `embed.shards`)
+collections/<name>/model/      the attribution model that the collection was built with
+collections/<name>/index/      the index
+current                        name of the collection that is asked
 """
 
 from __future__ import annotations
