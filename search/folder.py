@@ -1,6 +1,6 @@
 """The data folder: where things lie in it, who is using it, and what it was built with.
 
-attrib.json                    format, backbone, dim and the fingerprints of the collection
+attrib.json                    version of this layout
 lock, lock.json                held by the one process that uses the folder
 ledger.sqlite                  what was ingested
 rejects.parquet                images that could not be used
