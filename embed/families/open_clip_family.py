@@ -106,6 +106,6 @@ def _library(name: str) -> Any:  # noqa: ANN401
         import open_clip
     except ImportError as exc:
         raise ModelError(
-            f"{name} needs open_clip, which is not installed; pip install 'attrib[openclip]'"
+            f"{name} needs open_clip, which is not installed; pip install open_clip_torch"
         ) from exc
     return open_clip
