@@ -49,6 +49,7 @@ class EdgeIndex:
         self._settings = settings
         self._channel = channel
         self._closed = False
+        self._points: int | None = None
 
     @classmethod
     def create(
@@ -155,6 +156,7 @@ class EdgeIndex:
         for start in range(0, len(ids), _UPSERT_POINTS):
             stop = min(start + _UPSERT_POINTS, len(ids))
             parts.append((start, stop, _json(payloads[start:stop])))
+        self._points = None
         for start, stop, content in parts:
             self._channel.post(
                 "upsert",
@@ -201,8 +203,14 @@ class EdgeIndex:
 
     def count(self, where: Where | None = None) -> int:
         """How many points match, exactly."""
-        points: int = self._channel.call("count", _condition(where))
-        return points
+        if where:
+            matching: int = self._channel.call("count", _condition(where))
+            return matching
+        if (
+            self._points is None or self._closed
+        ):  # the folder is this process's own: nobody else changes it
+            self._points = int(self._channel.call("count", None))
+        return self._points
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
         """How many points each value of an indexed field has, most frequent first."""
@@ -218,6 +226,7 @@ class EdgeIndex:
     def delete(self, ids: Sequence[UUID]) -> None:
         """Take points out; unknown ids are no error."""
         if len(ids):
+            self._points = None
             self._channel.call("delete", _pack(ids))
 
     def sample(self) -> Sample:

@@ -11,7 +11,6 @@ so everything is validated by the caller.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from search.edge_config import shard_config
 from search.edge_sample import SampleKeeper
 from search.edge_settings import EdgeSettings
+from search.edge_system import disk_bytes, memory_bytes, read_ahead
 from search.edge_tuning import NEIGHBOURS, QUERIES, read_tuning, tune, write_tuning
 from search.index import INDEXED_FIELDS
 
@@ -74,7 +74,7 @@ class ShardOperations:
         self._unflushed = 0
         self._sample = SampleKeeper(folder, settings.sample_size, self.count(None))
         self._tuning = read_tuning(folder)
-        _read_ahead(folder / "shard" / "segments")
+        read_ahead(folder / "shard" / "segments")
 
     @staticmethod
     def create(folder: Path, dim: int, settings: EdgeSettings) -> None:
@@ -349,8 +349,8 @@ class ShardOperations:
             "ef": self._ef,
             "recall": None if self._tuning is None else self._tuning.recall,
             "sample": len(self._sample),
-            "disk_bytes": _disk_bytes(self._folder),
-            **_memory_bytes(),
+            "disk_bytes": disk_bytes(self._folder),
+            **memory_bytes(),
         }
 
 
@@ -366,42 +366,3 @@ def _load(folder: Path, config: edge.EdgeConfig, wait_s: float) -> edge.EdgeShar
             if time.monotonic() >= until:
                 raise ShardBusyError from exc
         time.sleep(0.05)
-
-
-def _read_ahead(segments: Path) -> None:
-    """Ask the system to read payloads into its cache, without waiting for it.
-
-    The 50 payloads of an answer lie on 50 pages: read one by one from the disk they cost more than
-    the search. What the vectors' placement is, Edge sees to itself.
-    """
-    for file in segments.glob("*/payload_storage/*"):
-        try:
-            handle = os.open(file, os.O_RDONLY)
-        except OSError:
-            continue  # a segment that is just being replaced
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(handle)
-
-
-def _disk_bytes(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            stat = file.lstat()
-        except FileNotFoundError:
-            continue
-        total += stat.st_blocks * 512  # what is taken, not the length of sparse files
-    return total
-
-
-def _memory_bytes() -> dict[str, int]:
-    """Resident memory of this process; the file part belongs to the page cache and can be taken."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return {}
-    sizes = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "Rss")))
-    names = {"VmRSS": "rss_bytes", "RssAnon": "rss_anon_bytes", "RssFile": "rss_file_bytes"}
-    return {name: int(sizes[key].split()[0]) * 1024 for key, name in names.items() if key in sizes}
