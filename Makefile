@@ -11,7 +11,7 @@ IMAGE := examples/generated/object-37-homes/media-1.png
 PICTURE := demo-out/answer.png
 CACHE := benchmarks/.cache
 JOBS := 2
-ARGS :=
+N := 100000
 
 .PHONY: help demo test lint bench docs docs-check clean
 
@@ -39,8 +39,9 @@ lint: ## ruff, its formatter and mypy
 
 bench: ## measure ingest and query; see benchmarks/README.md
 	@scripts/setup bench
-	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) $(ARGS)
-	$(BIN)/python -m benchmarks.query --cache $(CACHE) $(ARGS)
+	$(BIN)/python -m benchmarks.cli --cache $(CACHE)
+	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) --memory
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.query --cache $(CACHE) --n $(N)
 
 docs: ## write docs/commands.md anew from the help texts
 	@scripts/setup
