@@ -83,8 +83,8 @@ def query(
                 group_by=group_by,
                 exact=exact,
             )
-        for answer, (path, image) in zip(answers, loaded, strict=True):
-            target = _target(picture, path, many=len(images) > 1)
+        targets = _targets(picture, [path for path, _ in loaded], many=len(images) > 1)
+        for answer, (_, image), target in zip(answers, loaded, targets, strict=True):
             if not json:
                 _show(answer)
             if target is not None:
@@ -97,10 +97,21 @@ def query(
         raise RunError(f"{failed} of {len(images)} images could not be used")
 
 
-def _target(picture: Path | None, image: Path, *, many: bool) -> Path | None:
+def _targets(picture: Path | None, images: list[Path], *, many: bool) -> list[Path | None]:
+    """Where the pictures go; images of one name in several folders get numbered ones."""
     if picture is None:
-        return None
-    return picture / f"{image.stem}.png" if many or picture.is_dir() else picture
+        return [None] * len(images)
+    if not (many or picture.is_dir()):
+        return [picture] * len(images)
+    targets: list[Path | None] = []
+    for image in images:
+        target = picture / f"{image.stem}.png"
+        number = 1
+        while target in targets:
+            number += 1
+            target = picture / f"{image.stem}-{number}.png"
+        targets.append(target)
+    return targets
 
 
 def _show(answer: Attribution) -> None:

@@ -91,15 +91,16 @@ def test_many_images_and_a_folder_of_pictures(
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
-    others = sorted(generated.parent.glob("gpt-*.png"))[:2]
+    namesake = generated.parents[1] / "object-42-protein" / "gpt-0.png"
+    others = [*sorted(generated.parent.glob("gpt-*.png"))[:2], namesake]
     pictures = tmp_path / "pictures"
     done = invoke("query", *others, bad, "--data", built, "--k", "2", "--picture", pictures)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"attrib: not an image: {bad}",
-        "attrib: 1 of 3 images could not be used",
+        "attrib: 1 of 4 images could not be used",
     ]
-    assert sorted(p.name for p in pictures.iterdir()) == [f"{p.stem}.png" for p in others]
+    assert sorted(p.name for p in pictures.iterdir()) == ["gpt-0-2.png", "gpt-0.png", "gpt-1.png"]
 
 
 def test_k_larger_than_the_collection(invoke: Run, built: Path, generated: Path) -> None:
