@@ -1,0 +1,1 @@
+"""How good attribution is: AbC test cases, the paper's protocol, intervals, reports."""
