@@ -2,7 +2,8 @@
 
     <folder>/img_emb/img_emb_00000.npy             float16 (images, dim), base features
     <folder>/metadata/metadata_00000.parquet       one row an image, in the same order
-    <folder>/thumbnails/thumbnails_00000.parquet   key and a small JPEG or PNG, in the same order
+    <folder>/thumbnails/thumbnails_00000.parquet   key and a small JPEG or PNG, in the same order;
+                                                   absent where features came without images
 
 A shard is written under temporary names batch by batch, so that memory does not grow with its size,
 and renamed when it is whole. Whether it counts is the ledger's to say.
@@ -104,28 +105,34 @@ class ShardWriter:
         self,
         features: NDArray[np.floating[Any]],
         images: Sequence[ImageRow],
-        thumbnails: Sequence[bytes],
+        thumbnails: Sequence[bytes] | None,
     ) -> None:
-        """Write a batch. `features`: (images, dim) base features, stored as float16."""
-        if features.shape != (len(images), self._dim) or len(images) != len(thumbnails):
+        """Write a batch. `features`: (images, dim) base features, stored as float16.
+
+        `thumbnails`: None in every batch of a shard that has none.
+        """
+        pictures = len(images) if thumbnails is None else len(thumbnails)
+        if features.shape != (len(images), self._dim) or len(images) != pictures:
             raise ValueError(
                 f"a shard of dim {self._dim} was given features {features.shape}, "
-                f"{len(images)} images and {len(thumbnails)} thumbnails"
+                f"{len(images)} images and {pictures} thumbnails"
             )
         import pyarrow.parquet as pq
 
         half = np.ascontiguousarray(features, dtype=np.float16)
         self._features.write(half.tobytes())
-        if self._metadata is None or self._thumbnails is None:
+        if self._metadata is None:
             self._metadata = pq.ParquetWriter(str(self._temporary[1]), _metadata_schema())
-            self._thumbnails = pq.ParquetWriter(
-                str(self._temporary[2]), _thumbnail_schema(), compression="none"
-            )
         self._metadata.write_table(_metadata_table(images))
-        self._thumbnails.write_table(
-            _thumbnail_table([image.key for image in images], thumbnails),
-            row_group_size=_THUMBNAIL_ROW_GROUP,
-        )
+        if thumbnails is not None:
+            if self._thumbnails is None:
+                self._thumbnails = pq.ParquetWriter(
+                    str(self._temporary[2]), _thumbnail_schema(), compression="none"
+                )
+            self._thumbnails.write_table(
+                _thumbnail_table([image.key for image in images], thumbnails),
+                row_group_size=_THUMBNAIL_ROW_GROUP,
+            )
         self._rows += len(images)
 
     def finish(self) -> None:
@@ -138,7 +145,11 @@ class ShardWriter:
             self._remove(self._temporary)
             self._remove(self._paths)
             return
+        if self._thumbnails is None:  # nor may those of an abandoned shard of this number stay
+            self._remove([self._paths[2]])
         for temporary, path in zip(self._temporary, self._paths, strict=True):
+            if path == self._paths[2] and self._thumbnails is None:
+                continue
             _fsync(temporary)
             temporary.replace(path)
             _fsync(path.parent)
@@ -238,18 +249,19 @@ def drop_rows(folder: Path, number: int, keys: Iterable[str]) -> int:
     features = np.load(features_path, mmap_mode="r", allow_pickle=False)
     if dropped and len(features) == len(keep):
         _replace(features_path, lambda out: np.save(out, features[keep]))
-    thumbnails = pq.read_table(thumbnails_path)
-    still = np.asarray(pc.invert(pc.is_in(thumbnails.column("key"), value_set=gone)))
-    if not still.all():
-        _replace(
-            thumbnails_path,
-            lambda out: pq.write_table(
-                thumbnails.filter(pa.array(still)),
-                out,
-                compression="none",
-                row_group_size=_THUMBNAIL_ROW_GROUP,
-            ),
-        )
+    if thumbnails_path.exists():
+        thumbnails = pq.read_table(thumbnails_path)
+        still = np.asarray(pc.invert(pc.is_in(thumbnails.column("key"), value_set=gone)))
+        if not still.all():
+            _replace(
+                thumbnails_path,
+                lambda out: pq.write_table(
+                    thumbnails.filter(pa.array(still)),
+                    out,
+                    compression="none",
+                    row_group_size=_THUMBNAIL_ROW_GROUP,
+                ),
+            )
     if dropped:  # last: as long as the metadata names a row, running again finds it
         _replace(metadata_path, lambda out: pq.write_table(metadata.filter(pa.array(keep)), out))
     if keep.sum() == 0:

@@ -53,6 +53,7 @@ class RejectReason(StrEnum):
     BROKEN = "broken image data"
     DUPLICATE_KEY = "key used twice in one dataset"
     SOURCE_CUT_OFF = "source cut off"
+    UNUSABLE_FEATURES = "unusable features"
 
 
 class AttribError(Exception):

@@ -10,120 +10,16 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from ingest import ledger_parts
 from ingest.errors import DataFolderError, RejectReason
+from ingest.ledger_rows import Entry, Known, PartRow, Removal, ShardRow, TarRow
+from ingest.ledger_schema import FORMAT, SCHEMA
 from ingest.record import Reject
 
-__all__ = ["Entry", "Known", "Ledger", "Removal", "ShardRow", "TarRow"]
-
-FORMAT = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS shards (
-    number   INTEGER PRIMARY KEY,
-    dataset  TEXT NOT NULL,
-    source   TEXT NOT NULL,
-    images   INTEGER NOT NULL,
-    rejected INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS items (
-    dataset   TEXT NOT NULL,
-    key       TEXT NOT NULL,
-    origin    TEXT NOT NULL,
-    signature TEXT NOT NULL,
-    shard     INTEGER NOT NULL,
-    usable    INTEGER NOT NULL,
-    PRIMARY KEY (dataset, key)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS items_by_shard ON items (shard);
-CREATE TABLE IF NOT EXISTS tars (
-    dataset   TEXT NOT NULL,
-    path      TEXT NOT NULL,
-    signature TEXT NOT NULL,
-    shard     INTEGER NOT NULL,
-    PRIMARY KEY (dataset, path)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rejects (
-    dataset TEXT NOT NULL,
-    key     TEXT NOT NULL,
-    path    TEXT NOT NULL,
-    reason  TEXT NOT NULL,
-    detail  TEXT NOT NULL,
-    PRIMARY KEY (dataset, key, path)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tombstones (
-    dataset TEXT NOT NULL,
-    key     TEXT NOT NULL,
-    sha256  TEXT NOT NULL,
-    since   TEXT NOT NULL,
-    PRIMARY KEY (dataset, key)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS tombstones_by_sha256 ON tombstones (sha256);
-CREATE TABLE IF NOT EXISTS removals (
-    dataset    TEXT NOT NULL,
-    key        TEXT NOT NULL,
-    shard      INTEGER NOT NULL,
-    from_index INTEGER NOT NULL,
-    PRIMARY KEY (dataset, key, shard)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS marks (
-    name  TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) WITHOUT ROWID;
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the ledger knows of a key."""
-
-    origin: str
-    signature: str
-    shard: int
-    usable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One image of a finished shard; `usable` is False for one that was rejected."""
-
-    key: str
-    origin: str
-    signature: str
-    usable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TarRow:
-    """A tar that a shard was made of; keys of its images begin with its stem."""
-
-    path: str
-    signature: str
-    stem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """A row that must leave a feature shard, and (where `from_index`) a point the index."""
-
-    dataset: str
-    key: str
-    shard: int
-    from_index: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRow:
-    """A finished shard: counts of images, as ingested."""
-
-    number: int
-    dataset: str
-    source: str
-    images: int
-    rejected: int
+__all__ = ["Entry", "Known", "Ledger", "PartRow", "Removal", "ShardRow", "TarRow"]
 
 
 class Ledger:
@@ -149,7 +45,7 @@ class Ledger:
                     f"{path} was written by a newer attrib (ledger format {version}; "
                     f"this one reads {FORMAT}); upgrade attrib"
                 )
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
             self._db.execute(f"PRAGMA user_version={FORMAT}")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
@@ -267,11 +163,12 @@ class Ledger:
         rejects: Iterable[Reject],
         *,
         tar: TarRow | None = None,
+        part: PartRow | None = None,
     ) -> None:
         """Mark a shard as done: the last act of its ingestion, in one transaction.
 
         Rows of the same keys in older shards become removals, and so do keys that `tar` held when
-        it was ingested before and does not hold now.
+        it was ingested before and does not hold now (for a `part`, see `end_parts`).
         """
         with self._transaction() as db:
             db.execute(
@@ -304,6 +201,8 @@ class Ledger:
                     )
             if tar is not None:
                 self._replace_tar(db, row, tar)
+            if part is not None:
+                ledger_parts.record(db, row, part)
             self._insert_rejects(db, row.dataset, rejects)
 
     @staticmethod
@@ -334,6 +233,11 @@ class Ledger:
                 for reject in rejects
             ),
         )
+
+    def end_parts(self, dataset: str, path: str, signature: str, rows: int) -> None:
+        """All `rows` rows of a feature file are in: what only an older version of it had goes."""
+        with self._transaction() as db:
+            ledger_parts.end(db, dataset, path, signature, rows)
 
     def add_rejects(self, dataset: str, rejects: Iterable[Reject]) -> None:
         """Keep rejects that belong to no shard."""
@@ -400,11 +304,16 @@ class Ledger:
     # -- removals still to be carried out ------------------------------------------------------
 
     def removals(self) -> list[Removal]:
-        """What must still leave feature shards or the index, by shard."""
+        """What must still leave feature shards or the index, by shard.
+
+        A point whose key came back since, from another shard, stays in the index.
+        """
         return [
             Removal(str(d), str(k), int(str(s)), bool(f))
             for d, k, s, f in self._rows(
-                "SELECT dataset, key, shard, from_index FROM removals ORDER BY shard, dataset, key"
+                "SELECT dataset, key, shard, from_index AND NOT EXISTS (SELECT 1 FROM items i "
+                "WHERE i.dataset = r.dataset AND i.key = r.key AND i.usable = 1) "
+                "FROM removals r ORDER BY shard, dataset, key"
             )
         ]
 
@@ -415,6 +324,24 @@ class Ledger:
                 "DELETE FROM removals WHERE dataset = ? AND key = ? AND shard = ?",
                 ((r.dataset, r.key, r.shard) for r in removals),
             )
+
+    # -- copies --------------------------------------------------------------------------------
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the ledger as it is now; an older copy there is replaced, at once.
+
+        Raises:
+            DataFolderError: the copy cannot be written.
+        """
+        part = path.with_name(f".{path.name}.part")
+        with self._mutex:
+            try:
+                part.unlink(missing_ok=True)
+                with closing(sqlite3.connect(part)) as copy:
+                    self._db.backup(copy)
+                part.replace(path)
+            except (sqlite3.Error, OSError) as exc:
+                raise DataFolderError(f"cannot copy the ledger {self._path}: {exc}") from exc
 
     # -- marks ---------------------------------------------------------------------------------
 
