@@ -29,6 +29,7 @@ MapperKind = Literal["identity", "linear", "channel", "mlp"]
 _BATCH_NORM_EPS = 1e-5
 _LAYERS_PER_STEP = 4  # linear, batch norm, ReLU, dropout: the numbering of the official state
 _SMALLEST_NORM = 1e-12
+_BLOCK_ROWS = 4096  # mapped at once: what bounds memory
 
 
 class Mapper:
@@ -56,7 +57,10 @@ class Mapper:
             array.setflags(write=False)
             self.arrays[name] = array
         self.in_dim = in_dim
-        self._steps = _steps(kind, self.arrays, in_dim)
+        self._steps = [
+            (matrix.astype(np.float64), offset.astype(np.float64))
+            for matrix, offset in _steps(kind, self.arrays, in_dim)
+        ]
         self.out_dim = len(self._steps[-1][1]) if self._steps else in_dim
 
     @classmethod
@@ -110,11 +114,25 @@ class Mapper:
         if not np.isfinite(x).all():
             bad = int((~np.isfinite(x).all(axis=1)).sum())
             raise WeightsError(f"{bad} of {len(x)} base features hold numbers that are not finite")
+        if not self._steps:
+            return np.array(x, dtype=np.float32)
+        out: Floats = np.empty((len(x), self.out_dim), dtype=np.float32)
+        for start in range(0, len(x), _BLOCK_ROWS):
+            out[start : start + _BLOCK_ROWS] = self._mapped(x[start : start + _BLOCK_ROWS])
+        return out
+
+    def _mapped(self, x: Floats) -> NDArray[np.float64]:
+        """In double precision: a sum in single precision depends on where in a batch a row stands.
+
+        So an image's feature is the same whatever it was mapped with: at ingest, when a collection
+        is re-mapped, alone as a query or among others.
+        """
+        y = x.astype(np.float64)
         for number, (matrix, offset) in enumerate(self._steps):
             if number:
-                x = np.maximum(x, 0)
-            x = (x * matrix if matrix.ndim == 1 else x @ matrix) + offset
-        return np.array(x, dtype=np.float32)
+                y = np.maximum(y, 0)
+            y = (y * matrix if matrix.ndim == 1 else y @ matrix) + offset
+        return y
 
 
 @dataclass(frozen=True, eq=False)

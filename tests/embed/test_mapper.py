@@ -174,3 +174,13 @@ def test_states_of_no_mapper(state: dict[str, np.ndarray], text: str) -> None:
     with pytest.raises(ModelError) as caught:
         Mapper.from_state(state)
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("size", [1, 5, 32])
+def test_a_feature_does_not_depend_on_what_it_is_mapped_with(size: int) -> None:
+    rng = np.random.default_rng(7)
+    mapper = Mapper.linear(rng.normal(size=(48, 64)), rng.normal(size=48))
+    pair = MapperPair(mapper, mapper)
+    base = rng.normal(size=(320, 64)).astype(np.float16)
+    alone = [pair.real(base[i : i + size]) for i in range(0, len(base), size)]
+    assert np.array_equal(pair.real(base), np.concatenate(alone))
