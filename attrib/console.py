@@ -84,9 +84,14 @@ def table(
 
 
 class Bar:
-    """The progress of an ingest on stderr: a bar, images a second, remaining time."""
+    """The progress of long work on stderr: a bar, images a second, remaining time.
 
-    def __init__(self) -> None:
+    Args:
+        doing: what is done with the images, for people.
+    """
+
+    def __init__(self, doing: str = "embedding") -> None:
+        self._doing = doing
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -118,7 +123,7 @@ class Bar:
             TimeRemainingColumn(),
             console=console(stderr=True),
         )
-        self._task = self._progress.add_task("embedding", total=pending)
+        self._task = self._progress.add_task(self._doing, total=pending)
         self._progress.start()
 
     def advance(self, images: int) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embed.calibrator import Calibrator
 from embed.model import AttributionModel
 from embed.model import load as load_model
+from embed.model import save_calibrator
 from embed.shards import read_thumbnails
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import DataFolderError, ImageError, ModelMismatchError, RunError
@@ -31,7 +33,7 @@ from search.removal import carry_out_removals
 if TYPE_CHECKING:
     from embed.embedder import Embedder, Precision
 
-__all__ = ["Collection"]
+__all__ = ["Collection", "collection_name"]
 
 _THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 _BATCH = 32
@@ -68,17 +70,30 @@ class Collection:
 
     @classmethod
     def open(
-        cls, root: Path, *, model: AttributionModel | None = None, wait_s: float = 2.0
+        cls,
+        root: Path,
+        *,
+        model: AttributionModel | None = None,
+        name: str | None = None,
+        wait_s: float = 2.0,
     ) -> Collection:
         """Open what was ingested. `model`: the one that the caller means to ask with, if any.
 
+        `name`: of a collection that a re-mapping kept, instead of the current one. It has the
+        images that were there then, less those taken down since.
+
         Raises:
-            DataFolderError: no data folder, a damaged or newer one, or in use.
+            DataFolderError: no data folder, a damaged or newer one, or in use; no such collection.
             ModelMismatchError: the collection was built with another model than `model`.
         """
         folder = DataFolder.open(root, wait_s=wait_s)
         try:
-            name = folder.current
+            kept = folder.collections()
+            if name is not None and name not in kept:
+                raise DataFolderError(
+                    f"{root} has no collection {name!r}; it has {', '.join(kept) or 'none'}"
+                )
+            name = name or folder.current
             if name is None:
                 raise DataFolderError(
                     f"nothing was ingested into {root} yet; run `attrib ingest SOURCE "
@@ -112,7 +127,7 @@ class Collection:
         try:
             if (name := folder.current) is None:
                 chosen = first()
-                name = _collection_name(chosen)
+                name = collection_name(chosen)
                 with writing(root):
                     # Left over from a start that was killed: nothing in it was ever acknowledged.
                     shutil.rmtree(folder.index(name).parent, ignore_errors=True)
@@ -139,7 +154,7 @@ class Collection:
         with ExitStack() as opened:
             ledger = opened.enter_context(closing(Ledger(folder.ledger)))
             index = opened.enter_context(closing(EdgeIndex.open(folder.index(name))))
-            if carry_out_removals(folder, ledger, index):
+            if carry_out_removals(folder, ledger, name, index):
                 index.build()
             opened.pop_all()  # all went well: they stay open
         return cls(folder, name, ledger, model, index)
@@ -222,6 +237,15 @@ class Collection:
             features, names, k=k, where=where, group_by=group_by, exact=exact
         )
 
+    def recalibrate(self, calibrator: Calibrator) -> None:
+        """Answer with another calibrator from now on. The features, and so the index, stay.
+
+        Raises:
+            ModelError: the disk refuses; the old calibrator stays then.
+        """
+        self.model = save_calibrator(self.folder.model(self.name), calibrator)
+        self._attributor = None
+
     def image_of(self, row: Row) -> Image.Image | None:
         """The training image's thumbnail, None where there is none."""
         for owner in row.owners:
@@ -272,7 +296,8 @@ class Collection:
         }
 
 
-def _collection_name(model: AttributionModel) -> str:
+def collection_name(model: AttributionModel) -> str:
+    """The name of a collection made with that model."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip("-.") or "model"
     return f"{plain[:60]}-{model.feature_fingerprint[:8]}"
 

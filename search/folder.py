@@ -7,7 +7,9 @@ rejects.parquet                images that could not be used
 features/<dataset>/            base-feature shards (see `embed.shards`)
 collections/<name>/model/      the attribution model that the collection was built with
 collections/<name>/index/      the index
+collections/.building-<name>/  one that `attrib reindex` is building
 current                        name of the collection that is asked
+reindex.lock                   held by the one process that re-maps the folder, beside others
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from ingest.errors import DataFolderBusyError, DataFolderError, UsageError
 
-__all__ = ["FORMAT", "DataFolder", "check_dataset_name", "writing"]
+__all__ = ["FORMAT", "DataFolder", "check_dataset_name", "reindex_lock", "writing"]
 
 FORMAT = 1
 
@@ -190,13 +192,44 @@ class DataFolder:
         """Folder of a dataset's shards."""
         return self.root / "features" / dataset
 
+    def collections(self) -> list[str]:
+        """Names of the whole collections; the current one is among them."""
+        found = sorted(self.root.glob("collections/*/model/model.json"))
+        names = [path.parents[1].name for path in found]
+        return [name for name in names if not name.startswith(".")]
+
+    def collection(self, name: str) -> Path:
+        """Folder of a collection."""
+        return self.root / "collections" / name
+
     def model(self, collection: str) -> Path:
         """Folder of the model that a collection was built with."""
-        return self.root / "collections" / collection / "model"
+        return self.collection(collection) / "model"
 
     def index(self, collection: str) -> Path:
         """Folder of a collection's index."""
-        return self.root / "collections" / collection / "index"
+        return self.collection(collection) / "index"
+
+
+@contextmanager
+def reindex_lock(root: Path) -> Iterator[None]:
+    """Held while a data folder is re-mapped, which goes on beside queries and ingests.
+
+    Raises:
+        DataFolderBusyError: another process re-maps it.
+    """
+    lock = FileLock(root / "reindex.lock", timeout=0)
+    with writing(root):
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            raise DataFolderBusyError(
+                f"{root} is being re-mapped by another process; wait until it ends, or stop it"
+            ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _take(root: Path, wait_s: float) -> FileLock:

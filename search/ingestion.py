@@ -140,7 +140,7 @@ def ingest(
     ledger.set_mark(mark, None)
     if progress is not None:
         progress.building()
-    carry_out_removals(collection.folder, ledger, collection.index)
+    carry_out_removals(collection.folder, ledger, collection.name, collection.index)
     collection.index.build()
     mend(collection)
     write_rejects(collection.folder, ledger)

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
 
 from embed.shards import drop_rows, read_shard
+from ingest.errors import DataFolderBusyError
 from ingest.ledger import Ledger
 from ingest.record import point_id
-from search.folder import DataFolder, writing
+from search.edge import EdgeIndex
+from search.folder import DataFolder, reindex_lock, writing
 from search.index import Index, Where
 from search.rejects import write_rejects
 
 if TYPE_CHECKING:
     from search.collection import Collection
 
-__all__ = ["carry_out_removals", "mend", "take_down"]
+__all__ = ["carry_out_removals", "mend", "remove_buildings", "take_down"]
 
 _BATCH = 1000
 
 
-def carry_out_removals(folder: DataFolder, ledger: Ledger, index: Index) -> int:
-    """Take out of index and feature shards what the ledger says must go; returns how many rows.
+def carry_out_removals(folder: DataFolder, ledger: Ledger, name: str, index: Index) -> int:
+    """Take out of indexes and feature shards what the ledger says must go; returns how many rows.
+
+    `index`: the one that is open, of the collection `name`.
 
     The ledger forgets a removal only after it is done, so that a kill in between loses none.
     """
@@ -36,12 +43,33 @@ def carry_out_removals(folder: DataFolder, ledger: Ledger, index: Index) -> int:
         index.delete(gone[start : start + _BATCH])
     if gone:
         index.flush()
+        _remove_elsewhere(folder, name, gone)
     for (shard, dataset), some in groupby(removals, key=lambda r: (r.shard, r.dataset)):
         rows = list(some)
         with writing(folder.root):
             drop_rows(folder.features(dataset), shard, [row.key for row in rows])
         ledger.removed(rows)
     return len(removals)
+
+
+def _remove_elsewhere(folder: DataFolder, opened: str, gone: Sequence[UUID]) -> None:
+    """What was taken down must not live on in a collection that is kept, or was half built."""
+    for name in folder.collections():
+        if name != opened:
+            with EdgeIndex.open(folder.index(name)) as kept:
+                for start in range(0, len(gone), _BATCH):
+                    kept.delete(gone[start : start + _BATCH])
+                kept.build()
+    # One that is being built right now takes note of removals before it is switched to.
+    with suppress(DataFolderBusyError), reindex_lock(folder.root):
+        remove_buildings(folder)
+
+
+def remove_buildings(folder: DataFolder, *, but: Path | None = None) -> None:
+    """Remove what a broken `attrib reindex` left behind; its lock must be held."""
+    for path in folder.root.glob("collections/.building-*"):
+        if path != but:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def take_down(
@@ -70,7 +98,7 @@ def take_down(
                     victims[point] = (payload["dataset"], payload["key"], payload["sha256"])
     since = datetime.now(UTC).isoformat(timespec="seconds")
     collection.ledger.bury(victims.values(), since)
-    carry_out_removals(collection.folder, collection.ledger, collection.index)
+    carry_out_removals(collection.folder, collection.ledger, collection.name, collection.index)
     collection.index.build()
     write_rejects(collection.folder, collection.ledger)
     return len(victims)
