@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from evaluation.reliability import Reliability
+    from evaluation.through_index import ThroughIndex
 
 __all__ = [
     "CURVE_AT",
@@ -216,6 +217,7 @@ class ModelResults:
         base: its backbone, or whatever else it has in common with the models that it is set beside.
         tuned: whether its mappers were tuned.
         calibration: curves to draw, by what they are of.
+        through_index: by test case, the same through an approximate index.
         notes: anything more to keep in the JSON, e.g. the fingerprint.
     """
 
@@ -224,6 +226,7 @@ class ModelResults:
     base: str = ""
     tuned: bool = False
     calibration: Mapping[str, Reliability] = field(default_factory=dict)
+    through_index: Mapping[str, ThroughIndex] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -244,6 +247,9 @@ class ModelResults:
             "tuned": self.tuned,
             "notes": dict(self.notes),
             "calibration": {label: curve.to_dict() for label, curve in self.calibration.items()},
+            "through_index": {
+                label: result.to_dict() for label, result in self.through_index.items()
+            },
             "bootstrap": {"over": "models", "resamples": RESAMPLES, "confidence": CONFIDENCE},
             "cases": [case.to_dict() for case in self.cases],
         }
