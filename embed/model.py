@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from embed.calibrator import UNFITTED, Calibrator
 from embed.mapper import Mapper, MapperPair
 from ingest.errors import ModelError
 
-__all__ = ["FORMAT", "SHORT", "AttributionModel", "identity_model", "load"]
+__all__ = ["FORMAT", "SHORT", "AttributionModel", "identity_model", "load", "save_calibrator"]
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -131,6 +132,10 @@ class AttributionModel:
             raise self._other_weights(weights_hash)
         return replace(self, weights_hash=weights_hash)
 
+    def with_calibrator(self, calibrator: Calibrator) -> AttributionModel:
+        """The model with another calibrator: its features, and so any index, stay what they are."""
+        return replace(self, calibrator=calibrator)
+
     def save(self, folder: Path) -> None:
         """Write the folder, whole or not at all; an older model there is replaced.
 
@@ -230,6 +235,31 @@ def load(folder: Path) -> AttributionModel:
         raise ModelError(f"{folder} is damaged: {exc}") from exc
     except (KeyError, TypeError, ValueError) as exc:
         raise ModelError(f"{folder} is damaged: {_JSON} lacks or garbles {exc}") from exc
+    return model
+
+
+def save_calibrator(folder: Path, calibrator: Calibrator) -> AttributionModel:
+    """Give the model of a folder another calibrator, in place; returns it as it is then.
+
+    One rename of `model.json`: whenever the power fails, there is a whole model, old or new.
+
+    Raises:
+        ModelError: no model there, a newer format or a damaged one, or the disk refuses.
+    """
+    model = load(folder).with_calibrator(calibrator)
+    path = folder / _JSON
+    temporary = path.with_name(f".{_JSON}.part")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        description["calibrator"] = asdict(calibrator)
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"the calibrator cannot be saved in {folder}: {exc.strerror}") from exc
     return model
 
 

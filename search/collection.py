@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embed.calibrator import Calibrator
-from embed.model import AttributionModel
+from embed.model import AttributionModel, save_calibrator
 from embed.model import load as load_model
-from embed.model import save_calibrator
 from embed.shards import read_thumbnails
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import DataFolderError, ImageError, ModelMismatchError, RunError
