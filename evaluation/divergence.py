@@ -1,26 +1,28 @@
 """How far calibrated influence is from the truth: uniform over the exemplars, 0 on all others.
 
 The paper fits the calibrator by the KL divergence of the two (section on soft influence scores).
-It exists in two forms here, and they answer different questions:
+It exists in two forms, which answer different questions:
 
-- `kl` is the training loss. In place of relu stands a softplus with beta = 100, which leaves every
-  training image a little weight, so that the divergence is finite and has a slope everywhere. With
-  the logarithm of the number of exemplars added to it, it is the loss of the published code.
-- At test time the threshold is a relu: the divergence of a query is infinite as soon as one
-  exemplar lies below the cut-off. So what is used in answers is judged by `deployed` (how much
-  influence the exemplars get, and how many get none) and by `kl_smoothed`, in which a thousandth
-  of the influence is spread over the whole gallery before. It is the same for every calibrator and
-  finite for each, so calibrators with and without a cut-off compare on equal terms.
+- `softplus` is the training loss of the paper: in place of relu stands a softplus with beta = 100,
+  which leaves every training image a little weight, so that the divergence is finite and has a
+  slope everywhere. With the logarithm of the number of exemplars added it is the loss of the
+  published code.
+- `relu` is the influence that answers give. Where b < 0 it is infinite for a query as soon as one
+  exemplar lies below the cut-off. Where b >= 0 it is finite, and since b = 0 is the softmax with
+  temperature tau (`kl_softmax`), its optimum over b >= 0 is never worse than the best softmax. The
+  softplus family has no such guarantee: softplus(0) is 0.0069 for each image, however far away.
 
-A single-temperature softmax is the calibrator with b = 0 and no softplus (`kl_softmax`). The family
-of `kl` does not contain it: softplus(0) is 0.0069 for each image of a gallery, however far away.
+Calibrators with and without a cut-off compare on equal terms by `kl_smoothed` (relu, but a
+thousandth of the influence is spread over the gallery before) and by `deployed`: how much influence
+exemplars get in answers, and how many get none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import inf, log
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     Part = tuple[slice, Floats, NDArray[np.float32], Floats, NDArray[np.int64]]
 
 __all__ = [
+    "SHARPNESS",
     "SMOOTHING",
     "Deployed",
+    "Form",
     "deployed",
     "kl",
     "kl_and_slope",
@@ -45,6 +49,9 @@ __all__ = [
     "shares_by_part",
 ]
 
+Form: TypeAlias = Literal["softplus", "relu"]
+"""softplus: as the paper fits. relu: as answers are given."""
+
 SHARPNESS = 100.0
 """beta of the softplus that stands in for relu while fitting (published code)."""
 
@@ -52,6 +59,7 @@ SMOOTHING = 1e-3
 """Share of the influence that `kl_smoothed` spreads over the gallery."""
 
 _LINEAR = 0.2  # above it softplus is its argument, to 2e-11
+_STEEPEST = 600.0  # ln of a slope: at b = 0 the relu form's is beyond any number
 _TERMS = 1 << 20
 
 
@@ -70,53 +78,51 @@ class Deployed:
     support: Floats
 
 
-def kl(spectrum: Spectrum, calibrator: Calibrator) -> Floats:
-    """(queries,) KL of the uniform distribution over the exemplars to influence by softplus."""
+def kl(spectrum: Spectrum, calibrator: Calibrator, form: Form = "softplus") -> Floats:
+    """(queries,) KL of the uniform distribution over the exemplars to influence."""
     result = np.empty(len(spectrum))
     for rows, gaps, counts, own, owners in _parts(spectrum):
-        x, own_x = gaps / calibrator.tau, own / calibrator.tau
-        total = np.einsum("qt,qt->q", counts, _softplus(np.exp(x) + calibrator.b))
-        u = np.exp(own_x) + calibrator.b
-        total += np.bincount(owners, _softplus(u), len(total))
-        result[rows] = np.log(total) - _mean(_log_softplus(u), owners, len(total))
+        w = _weight(gaps / calibrator.tau, calibrator.b, form)
+        own_w, own_log = _weight_and_log(own / calibrator.tau, calibrator.b, form)
+        total = np.einsum("qt,qt->q", counts, w) + np.bincount(owners, own_w, len(gaps))
+        result[rows] = np.log(total) - _mean(own_log, owners, len(total))
     return result - np.log(spectrum.positives)
-
-
-def kl_and_slope(spectrum: Spectrum, calibrator: Calibrator) -> tuple[Floats, Floats]:
-    """`kl` and its derivatives: (queries,) and (queries, 2) by ln tau and by b."""
-    value = np.empty(len(spectrum))
-    slope = np.empty((len(spectrum), 2))
-    for rows, gaps, counts, own, owners in _parts(spectrum):
-        count = len(gaps)
-        x, own_x = gaps / calibrator.tau, own / calibrator.tau
-        e, own_e = np.exp(x), np.exp(own_x)
-        u, own_u = e + calibrator.b, own_e + calibrator.b
-        rise, own_rise = _sigmoid(u), _sigmoid(own_u)  # d softplus / du
-        own_w, own_log = _softplus(own_u), _log_softplus(own_u)
-        total = np.einsum("qt,qt->q", counts, _softplus(u)) + np.bincount(owners, own_w, count)
-        by_b = np.einsum("qt,qt->q", counts, rise) + np.bincount(owners, own_rise, count)
-        own_by_tau = -own_x * own_e
-        by_tau = np.einsum("qt,qt,qt,qt->q", counts, rise, -x, e)
-        by_tau += np.bincount(owners, own_rise * own_by_tau, count)
-        # Far below 0 both are e^(100 u): their quotient tends to 100, not to 0 / 0.
-        log_rise = np.where(own_u < 0, SHARPNESS * own_u, 0) - np.log1p(
-            np.exp(-np.abs(SHARPNESS * own_u))
-        )
-        log_slope = np.exp(log_rise - own_log)
-        value[rows] = np.log(total) - _mean(own_log, owners, count)
-        slope[rows, 0] = by_tau / total - _mean(log_slope * own_by_tau, owners, count)
-        slope[rows, 1] = by_b / total - _mean(log_slope, owners, count)
-    return value - np.log(spectrum.positives), slope
 
 
 def kl_softmax(spectrum: Spectrum, tau: float) -> Floats:
     """(queries,) KL of the uniform distribution over the exemplars to softmax(similarity / tau)."""
-    result = np.empty(len(spectrum))
+    return kl(spectrum, Calibrator(tau, 0.0), "relu")
+
+
+def kl_and_slope(
+    spectrum: Spectrum, calibrator: Calibrator, form: Form = "softplus"
+) -> tuple[Floats, Floats]:
+    """`kl` and its derivatives: (queries,) and (queries, 2) by ln tau and by b.
+
+    The relu form needs b >= 0 here: below, it has no slope where it is infinite.
+    """
+    value = np.empty(len(spectrum))
+    slope = np.empty((len(spectrum), 2))
+    b = calibrator.b
     for rows, gaps, counts, own, owners in _parts(spectrum):
-        total = np.einsum("qt,qt->q", counts, np.exp(gaps / tau))
-        total += np.bincount(owners, np.exp(own / tau), len(total))
-        result[rows] = np.log(total) - _mean(own / tau, owners, len(total))
-    return result - np.log(spectrum.positives)
+        count = len(gaps)
+        x, own_x = gaps / calibrator.tau, own / calibrator.tau
+        own_w, own_log = _weight_and_log(own_x, b, form)
+        log_rise = _log_rise(own_x, b, form)  # of dw / db; dw / d ln tau is it times -x e^x
+        rise = np.exp(_log_rise(x, b, form))
+        own_rise = np.exp(log_rise)
+        total = np.einsum("qt,qt->q", counts, _weight(x, b, form))
+        total += np.bincount(owners, own_w, count)
+        by_b = np.einsum("qt,qt->q", counts, rise) + np.bincount(owners, own_rise, count)
+        by_tau = np.einsum("qt,qt->q", counts, rise * (-x * np.exp(x)))
+        by_tau += np.bincount(owners, own_rise * (-own_x * np.exp(own_x)), count)
+        value[rows] = np.log(total) - _mean(own_log, owners, count)
+        # In logarithms: far below the bend of softplus both are nothing, and their quotient is not.
+        own_by_tau = -own_x * np.exp(log_rise + own_x - own_log)
+        slope[rows, 0] = by_tau / total - _mean(own_by_tau, owners, count)
+        own_by_b = np.exp(np.minimum(log_rise - own_log, _STEEPEST))
+        slope[rows, 1] = by_b / total - _mean(own_by_b, owners, count)
+    return value - np.log(spectrum.positives), slope
 
 
 def deployed(spectrum: Spectrum, calibrator: Calibrator) -> Deployed:
@@ -180,6 +186,33 @@ def _mean(values: Floats, owners: NDArray[np.int64], queries: int) -> Floats:
     return means
 
 
+def _weight(x: Floats, b: float, form: Form) -> Floats:
+    """w of similarities s with x = (s - m) / tau."""
+    u = np.exp(x) + b
+    return np.maximum(u, 0) if form == "relu" else _softplus(u)
+
+
+def _weight_and_log(x: Floats, b: float, form: Form) -> tuple[Floats, Floats]:
+    """w and its logarithm, also where w itself is too small for a number."""
+    if form == "softplus":
+        u = np.exp(x) + b
+        return _softplus(u), _log_softplus(u)
+    if b >= 0:
+        return np.exp(x) + b, np.logaddexp(x, log(b) if b > 0 else -inf)
+    w = _weight(x, b, form)
+    with np.errstate(divide="ignore"):  # no weight: an infinite divergence
+        return w, np.log(w)
+
+
+def _log_rise(x: Floats, b: float, form: Form) -> Floats:
+    """The logarithm of dw / db: 0 for relu above 0, of the sigmoid for softplus."""
+    if form == "relu":
+        return np.zeros_like(x)
+    scaled = SHARPNESS * (np.exp(x) + b)
+    rise: Floats = np.minimum(scaled, 0) - np.log1p(np.exp(-np.abs(scaled)))
+    return rise
+
+
 def _softplus(u: Floats) -> Floats:
     low = np.log1p(np.exp(SHARPNESS * np.minimum(u, _LINEAR))) / SHARPNESS
     return np.where(u > _LINEAR, u, low)
@@ -193,9 +226,3 @@ def _log_softplus(u: Floats) -> Floats:
         ordinary = np.log(_softplus(u))
     result: Floats = np.where(small, scaled - np.log(SHARPNESS), ordinary)
     return result
-
-
-def _sigmoid(u: Floats) -> Any:  # noqa: ANN401
-    from scipy.special import expit
-
-    return expit(SHARPNESS * u)

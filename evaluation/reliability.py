@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.bootstrap import Interval, mean_intervals
 from evaluation.divergence import shares_by_part
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class ReliabilityBin:
         low, high: low < influence <= high; both 0 for pairs without influence.
         pairs: how many.
         predicted: sum of influence, per query.
-        observed: sum of the truth, per query.
-        interval: of `observed`, over models.
+        observed: sum of the truth, per query, with its interval over models.
         mean_influence: predicted mass over pairs, 0 where there are none.
         frequency: observed mass over pairs, 0 where there are none.
     """
@@ -53,8 +53,7 @@ class ReliabilityBin:
     high: float
     pairs: float
     predicted: float
-    observed: float
-    interval: tuple[float, float]
+    observed: Interval
     mean_influence: float
     frequency: float
 
@@ -65,70 +64,42 @@ class Reliability:
 
     Attributes:
         bins: by rising influence; the first holds the pairs without any.
-        error: expected calibration error, 0..1.
-        error_interval: of it, over models. It is biased upwards where there are few queries.
+        error: expected calibration error, 0..1; biased upwards where there are few queries.
         queries, models: how many.
-        confidence: of the intervals.
     """
 
     bins: tuple[ReliabilityBin, ...]
     error: float
-    error_interval: tuple[float, float]
     queries: int
     models: int
-    confidence: float
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def reliability(
-    spectrum: Spectrum,
-    calibrator: Calibrator,
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Reliability:
+def reliability(spectrum: Spectrum, calibrator: Calibrator, *, seed: int = 0) -> Reliability:
     """The calibration curve of influence as answers give it (relu).
-
-    Intervals are percentiles of a bootstrap over models, since the generated images of one model
-    are not independent.
 
     Args:
         spectrum: of the generated images.
         calibrator: tau and b.
-        resamples: of the bootstrap.
-        confidence: of the intervals.
         seed: of the bootstrap.
     """
     bins = len(EDGES) + 1
-    names, which = np.unique(spectrum.models, return_inverse=True)
-    pairs, predicted, observed = (np.zeros((len(names), bins)) for _ in range(3))
+    pairs, predicted, observed = (np.zeros((len(spectrum), bins)) for _ in range(3))
     for rows, shares, counts, own, owners in shares_by_part(spectrum, calibrator):
-        models = which[rows]
-        place = models[:, None] * bins + np.searchsorted(EDGES, shares)
-        own_place = models[owners] * bins + np.searchsorted(EDGES, own)
+        place = np.arange(len(shares))[:, None] * bins + np.searchsorted(EDGES, shares)
+        own_place = owners * bins + np.searchsorted(EDGES, own)
         truth = 1 / spectrum.positives[rows][owners]
-        _tally(pairs, place, counts)
-        _tally(pairs, own_place, np.ones(len(own)))
-        _tally(predicted, place, counts * shares)
-        _tally(predicted, own_place, own)
-        _tally(observed, own_place, truth)
-    queries = np.bincount(which, minlength=len(names)).astype(np.float64)  # (models,)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), resamples
-    )  # (resamples, models)
-    of_each = (drawn @ queries)[:, None]
-    again_observed = drawn @ observed / of_each
-    again_error = np.abs(drawn @ predicted / of_each - again_observed).sum(axis=1) / 2
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(again_observed, (tail, 100 - tail), axis=0)
-    error_low, error_high = np.percentile(again_error, (tail, 100 - tail))
-    p, o = predicted.sum(axis=0) / queries.sum(), observed.sum(axis=0) / queries.sum()
-    n = pairs.sum(axis=0)
-    each = np.maximum(n, 1) / queries.sum()
+        _tally(pairs[rows], place, counts)
+        _tally(pairs[rows], own_place, np.ones(len(own)))
+        _tally(predicted[rows], place, counts * shares)
+        _tally(predicted[rows], own_place, own)
+        _tally(observed[rows], own_place, truth)
+    p, n = predicted.mean(axis=0), pairs.sum(axis=0)
+    intervals = mean_intervals(observed, spectrum.models, seed=seed)
+    each = np.maximum(n, 1) / len(spectrum)
     edges = (0.0, *EDGES, 1.0)
     return Reliability(
         bins=tuple(
@@ -137,18 +108,15 @@ def reliability(
                 high=edges[i + 1],
                 pairs=float(n[i]),
                 predicted=float(p[i]),
-                observed=float(o[i]),
-                interval=(float(low[i]), float(high[i])),
+                observed=intervals[i],
                 mean_influence=float(p[i] / each[i]),
-                frequency=float(o[i] / each[i]),
+                frequency=intervals[i].mean / float(each[i]),
             )
             for i in range(bins)
         ),
-        error=float(np.abs(p - o).sum() / 2),
-        error_interval=(float(error_low), float(error_high)),
+        error=sum(abs(float(p[i]) - intervals[i].mean) for i in range(bins)) / 2,
         queries=len(spectrum),
-        models=len(names),
-        confidence=confidence,
+        models=len(np.unique(spectrum.models)),
     )
 
 

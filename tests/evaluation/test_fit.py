@@ -25,6 +25,7 @@ from evaluation.fit import (
     score,
 )
 from evaluation.spectrum import Spectrum
+from ingest.errors import UsageError
 from search.calibration import influence
 
 SEED = 20_260_812
@@ -133,6 +134,24 @@ def test_equal_similarities_diverge_by_the_share_of_the_exemplars() -> None:
         assert_allclose(kl_softmax(spectrum, 0.1), [math.log(5), math.log(9)], rtol=1e-12)
 
 
+@given(log_tau=st.floats(-6, 2), b=st.floats(0, 0.9), seed=st.integers(0, 10_000))
+def test_the_slope_of_the_exact_form(log_tau: float, b: float, seed: int) -> None:
+    spectrum = drawn(seed, 4, 12)
+    calibrator = Calibrator(math.exp(log_tau), b)
+    value, slope = kl_and_slope(spectrum, calibrator, "relu")
+    assert_allclose(value, kl(spectrum, calibrator, "relu"), rtol=1e-12, atol=1e-12)
+    step = 1e-6
+    if b > 1e-3:  # below, the divergence bends within the step
+        up, down = (
+            kl(spectrum, Calibrator(calibrator.tau, b + way * step), "relu") for way in (1, -1)
+        )
+        assert_allclose(slope[:, 1], (up - down) / (2 * step), rtol=1e-3, atol=1e-3)
+    up, down = (
+        kl(spectrum, Calibrator(math.exp(log_tau + way * step), b), "relu") for way in (1, -1)
+    )
+    assert_allclose(slope[:, 0], (up - down) / (2 * step), rtol=1e-3, atol=1e-3)
+
+
 @settings(deadline=None)  # torch's first derivative takes longer than all others
 @given(
     log_tau=st.floats(-4.5, 2),
@@ -186,6 +205,43 @@ def test_the_softmax_temperature_is_the_best() -> None:
     assert_allclose(fit.softmax_tau, tau, rtol=1e-9)
 
 
+@pytest.mark.parametrize("lead", [0.25, 0.05, -0.05])
+def test_the_exact_optimum_is_never_worse_than_the_best_softmax(lead: float) -> None:
+    """b = 0 is the softmax. An even floor pays where exemplars are now found, now missed."""
+    spectrum = drawn(SEED + 7, 60, 500, lead=lead)
+    fit = fit_calibrator(spectrum, "made up", objective="exact")
+    assert fit.calibrator.b >= 0
+    assert fit.kl_after <= fit.kl_softmax + 1e-9
+    assert fit.kl_after == fit.after.kl_exact
+    assert fit.finite is not None
+    assert fit.finite == fit_calibrator(spectrum, "made up", finite_support=True).calibrator
+    grid = min(
+        float(kl(spectrum, Calibrator(tau, b), "relu").mean())
+        for tau in np.geomspace(0.02, 0.5, 30)
+        for b in [0, *np.geomspace(1e-6, 0.1, 20)]
+    )
+    assert fit.kl_after <= grid + 1e-9
+
+
+def test_half_found_and_half_missed_pays_for_a_floor() -> None:
+    spectrum = spectrum_of([([0.9], [0.1] * 99), ([0.1], [0.9] + [0.1] * 98)] * 4)
+    fit = fit_calibrator(spectrum, "made up", objective="exact")
+    # The nearest image has 1/2, all 99 others the other half: (ln 2 + ln 198) / 2.
+    assert_allclose(fit.kl_after, (math.log(2) + math.log(198)) / 2, rtol=1e-6)
+    assert_allclose(fit.after.mass, (1 / 2 + 1 / 198) / 2, rtol=1e-4)
+
+
+def test_exact_with_a_cut_off_is_refused() -> None:
+    line = "the exact objective has no cut-off; leave one of the two out"
+    with pytest.raises(UsageError, match=f"^{line}$"):
+        fit_calibrator(drawn(SEED, 2, 5), "", objective="exact", finite_support=True)
+
+
+def test_an_exemplar_below_the_cut_off_makes_the_exact_divergence_infinite() -> None:
+    spectrum = spectrum_of([([0.5, 0.1], [0.4]), ([0.5], [0.1])])
+    assert kl(spectrum, Calibrator(0.1, -0.1), "relu").tolist() == [math.inf, 0]
+
+
 def test_the_same_is_fitted_twice_and_from_a_part_of_many_queries() -> None:
     spectrum = drawn(SEED + 4, 300, 60)  # more than a first descent looks at
     first, second = (fit_calibrator(spectrum, "made up") for _ in range(2))
@@ -236,8 +292,9 @@ def test_degenerate_similarities_end_with_sane_numbers(name: str, finite_support
     fit = fit_calibrator(spectrum, name, finite_support=finite_support)
     assert SMALLEST_TAU * 0.999 <= fit.calibrator.tau <= LARGEST_TAU * 1.001
     assert SMALLEST_B - 1e-9 <= fit.calibrator.b <= (LARGEST_FINITE_B if finite_support else 1)
-    numbers = [*fit.after.to_dict().values(), *fit.before.to_dict().values(), fit.kl_softmax]
-    assert np.isfinite(numbers).all()
+    numbers = {**vars(fit.after), "softmax": fit.kl_softmax, "before": fit.kl_before}
+    del numbers["kl_exact"]  # infinite by right where an exemplar is cut off
+    assert np.isfinite(list(numbers.values())).all()
     assert fit.kl_after >= -1e-12
     if name == "exemplar always far ahead":
         assert fit.kl_after < 1e-3
@@ -251,7 +308,9 @@ def test_to_dict_is_plain() -> None:
     values = json.loads(json.dumps(fit.to_dict()))
     assert values["calibrator"]["fitted_on"] == "made up"
     assert values["after"]["kl"] == fit.kl_after
-    assert values["softmax"]["kl"] == fit.kl_softmax
+    assert values["softmax"]["kl_exact"] == values["kl_softmax"] == fit.kl_softmax
+    missed = fit_calibrator(spectrum_of([([-0.5], [0.9] * 3)]), "", before=Calibrator(0.1, -0.1))
+    assert missed.to_dict()["before"]["kl_exact"] is None
     assert len(values["history"]) == len(fit.history)
     kls = [end["kl"] for end in values["history"]]
     assert kls == sorted(kls)

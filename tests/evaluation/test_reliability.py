@@ -43,7 +43,7 @@ def test_worked_by_hand() -> None:
     assert_allclose(
         [bins[low].predicted for low in sorted(bins)], [0, 5 / 12, 1 / 4, 1 / 3], rtol=1e-6
     )
-    assert_allclose([bins[low].observed for low in sorted(bins)], [1 / 4, 1 / 4, 1 / 2, 0])
+    assert_allclose([bins[low].observed.mean for low in sorted(bins)], [1 / 4, 1 / 4, 1 / 2, 0])
     assert_allclose(bins[0.2].mean_influence, 5 / 18, rtol=1e-6)
     assert_allclose(bins[0.2].frequency, 1 / 6)
     assert_allclose(found.error, (1 / 4 + 1 / 6 + 1 / 4 + 1 / 3) / 2, rtol=1e-6)
@@ -68,12 +68,12 @@ def test_it_is_that_of_the_full_matrix_in_bins() -> None:
     found = reliability(spectrum, calibrator)
     assert sum(bin_.pairs for bin_ in found.bins) == 4 * 300 + 7
     assert_allclose(sum(bin_.predicted for bin_ in found.bins), 1, rtol=1e-6)
-    assert_allclose(sum(bin_.observed for bin_ in found.bins), 1, rtol=1e-12)
+    assert_allclose(sum(bin_.observed.mean for bin_ in found.bins), 1, rtol=1e-12)
     for bin_ in found.bins[1:]:
         inside = (all_p > bin_.low) & (all_p <= bin_.high)
         assert bin_.pairs == inside.sum()
         assert_allclose(bin_.predicted, all_p[inside].sum() / 4, rtol=1e-6, atol=1e-12)
-        assert_allclose(bin_.observed, all_t[inside].sum() / 4, rtol=1e-12, atol=1e-15)
+        assert_allclose(bin_.observed.mean, all_t[inside].sum() / 4, rtol=1e-12, atol=1e-15)
     assert found.bins[0].pairs == (all_p == 0).sum()
 
 
@@ -91,10 +91,8 @@ def test_truth_drawn_by_influence_is_well_calibrated_and_by_another_temperature_
     assert good.error < 0.02
     for bin_ in good.bins:
         if bin_.pairs:
-            assert abs(bin_.predicted - bin_.observed) < 0.02
-    wrong = reliability(spectrum, Calibrator(0.02, -0.02))
-    assert wrong.error > 0.15
-    assert wrong.error_interval[0] > good.error_interval[1]
+            assert abs(bin_.predicted - bin_.observed.mean) < 0.02
+    assert reliability(spectrum, Calibrator(0.02, -0.02)).error > 0.15
 
 
 def test_intervals_are_over_models() -> None:
@@ -104,14 +102,16 @@ def test_intervals_are_over_models() -> None:
     spectrum = made([own for own, _ in rows], [rest for _, rest in rows], [0] * 20 + [1] * 20)
     found = reliability(spectrum, Calibrator(0.05, -0.1))
     top = found.bins[-1]
-    assert (top.predicted, top.observed) == (1, 0.5)
-    assert top.interval == (0, 1)
+    assert (top.predicted, top.observed.mean) == (1, 0.5)
+    assert (top.observed.low, top.observed.high) == (0, 1)
     assert found.error == 0.5
-    assert found.error_interval == (0, 1)
     alone = made([own for own, _ in rows], [rest for _, rest in rows], list(range(40)))
-    low, high = reliability(alone, Calibrator(0.05, -0.1)).error_interval
+    again = reliability(alone, Calibrator(0.05, -0.1))
+    low, high = again.bins[-1].observed.low, again.bins[-1].observed.high
+    assert low is not None
+    assert high is not None
     assert 0.3 < low < 0.5 < high < 0.7
-    assert reliability(alone, Calibrator(0.05, -0.1)) == reliability(alone, Calibrator(0.05, -0.1))
+    assert again == reliability(alone, Calibrator(0.05, -0.1))
 
 
 def test_to_dict_is_plain() -> None:
