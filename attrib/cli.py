@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from attrib import __version__
-from attrib.commands import delete, info, ingest, models, query, reindex, rejects
+from attrib.commands import calibrate, delete, info, ingest, models, query, reindex, rejects
 from attrib.ending import set_debug
 
 __all__ = ["app"]
@@ -47,6 +47,7 @@ app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
 app.command("info")(info.info)
 app.command("reindex")(reindex.reindex)
+app.command("calibrate")(calibrate.calibrate)
 app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(models.app, name="models")

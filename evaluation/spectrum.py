@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from evaluation.features import CaseFeatures
 
-__all__ = ["Blocks", "Spectrum", "SpectrumBuilder", "case_spectrum"]
+__all__ = ["Blocks", "Spectrum", "SpectrumBuilder", "case_spectrum", "joined"]
 
 NEAREST = 1024
 """Distractors of each query whose similarities are kept as they are."""
@@ -248,6 +248,29 @@ def case_spectrum(case: CaseFeatures, gallery: Blocks, *, nearest: int = NEAREST
     for block in gallery.blocks(_ROWS):
         builder.add(block)
     return builder.build()
+
+
+def joined(spectra: Sequence[Spectrum]) -> Spectrum:
+    """The queries of all, one after another; models of different spectra are different models."""
+    terms = max(spectrum.similarities.shape[1] for spectrum in spectra)
+
+    def wide(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.pad(array, ((0, 0), (0, terms - array.shape[1])))
+
+    models, named = [], 0
+    for spectrum in spectra:
+        _, which = np.unique(spectrum.models, return_inverse=True)
+        models.append(which + named)
+        named += int(which.max()) + 1
+    return Spectrum(
+        exemplars=np.concatenate([spectrum.exemplars for spectrum in spectra]),
+        chunks=np.cumsum(
+            np.concatenate([[0], *(spectrum.positives for spectrum in spectra)])
+        ).astype(np.int64),
+        similarities=np.concatenate([wide(spectrum.similarities) for spectrum in spectra]),
+        counts=np.concatenate([wide(spectrum.counts) for spectrum in spectra]),
+        models=np.concatenate(models).astype(np.int64),
+    )
 
 
 def _middles() -> NDArray[np.float32]:

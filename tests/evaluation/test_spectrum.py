@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embed.calibrator import Calibrator
 from evaluation.divergence import deployed, kl, kl_smoothed, kl_softmax
 from evaluation.features import CaseFeatures
-from evaluation.spectrum import BINS, SpectrumBuilder, case_spectrum
+from evaluation.spectrum import BINS, SpectrumBuilder, case_spectrum, joined
 from ingest.errors import RunError
 from search.calibration import influence
 
@@ -228,3 +228,15 @@ def test_what_cannot_be_calibrated_on() -> None:
     empty = SpectrumBuilder(unit(rng, 1, 3), [np.empty(0, np.float32)])
     with pytest.raises(RunError, match=r"^a generated image without exemplar cannot be calibrated"):
         empty.build()
+
+
+def test_spectra_of_several_test_cases_are_joined() -> None:
+    rng = np.random.default_rng(SEED + 8)
+    first = case_spectrum(made_case(rng), Rows(unit(rng, 300, 12)))
+    second = case_spectrum(made_case(rng), Rows(unit(rng, 20, 12))).of_queries([9, 0, 8])
+    both = joined([first, second])
+    assert both.models.tolist() == [*first.models.tolist(), 4, 3, 4]
+    assert both.gallery.tolist() == [*first.gallery.tolist(), 22, 21, 22]
+    calibrator = Calibrator(0.1, -0.05)
+    apart = np.concatenate([kl(first, calibrator), kl(second, calibrator)])
+    assert_allclose(kl(both, calibrator), apart, rtol=1e-12)
