@@ -19,10 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ingest.errors import UsageError
 
-__all__ = ["CONFIDENCE", "RESAMPLES", "Interval", "mean_intervals", "paired_difference"]
+__all__ = ["CONFIDENCE", "ENOUGH", "RESAMPLES", "Interval", "mean_intervals", "paired_difference"]
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+ENOUGH = 6
+"""Models below which nothing is said to differ: all n lie on one side of the truth by chance once
+in 2^(n - 1), and then so does every resample; only from 6 on is that less than 1 in 20."""
 
 _DRAWN = 2_000_000  # counts of models held at a time
 
@@ -47,8 +50,10 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether there is an interval, and 0 lies outside of it."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether 0 lies outside of the interval, and there are at least `ENOUGH` models."""
+        if self.low is None or self.high is None or self.models < ENOUGH:
+            return False
+        return self.low > 0 or self.high < 0
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Its fields; a mean of nothing is None."""

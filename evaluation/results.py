@@ -123,6 +123,11 @@ class CaseResult:
         columns = [recall_at(self.ranks, k) for k in RECALL_AT]
         return np.stack([*columns, average_precision(self.ranks)], axis=1)
 
+    @property
+    def queries(self) -> list[tuple[str, str]]:
+        """(queries,) the model and the name of each: what tells it from all others of the case."""
+        return [(self.model_ids[m], name) for m, name in zip(self.model, self.image, strict=True)]
+
     @cached_property
     def overall(self) -> Summary:
         """Over all queries; the paper's mAP is its `average_precision`."""

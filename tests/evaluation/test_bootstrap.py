@@ -127,6 +127,14 @@ def test_pairs_tell_apart_what_the_two_intervals_alone_do_not() -> None:
     assert not same.excludes_zero
 
 
+@pytest.mark.parametrize(("models", "told"), [(2, False), (5, False), (6, True)])
+def test_too_few_models_never_tell_a_difference(models: int, told: bool) -> None:
+    (interval,) = mean_intervals(np.linspace(0.5, 0.6, models)[:, None], np.arange(models))
+    assert interval.low is not None
+    assert interval.low > 0
+    assert interval.excludes_zero is told
+
+
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(
         UsageError,
