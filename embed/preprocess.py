@@ -46,6 +46,8 @@ class Preprocessing:
         mean: per channel (R, G, B), in units of 0..1, subtracted on the device.
         std: per channel (R, G, B), in units of 0..1, divided by on the device.
         squash: resize both sides to `resize` whatever the aspect ratio, instead of the shorter.
+        through: pixels of the shorter side that a larger image is first reduced to; 0 for none. A
+            generator's own resolution, so that training images lose what its images cannot have.
     """
 
     resize: int
@@ -54,10 +56,13 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     squash: bool = False
+    through: int = 0
 
     def __post_init__(self) -> None:
         if self.resize < 1 or self.crop < 1:
             raise ValueError(f"resize and crop must be above 0, not {self.resize}, {self.crop}")
+        if self.through < 0:
+            raise ValueError(f"through must be 0 or more, not {self.through}")
         if self.interpolation not in _RESAMPLING:
             raise ValueError(f"interpolation must be bicubic or bilinear: {self.interpolation!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -76,16 +81,22 @@ class Preprocessing:
         if image.mode != "RGB":
             image = image.convert("RGB")
         resample = _RESAMPLING[self.interpolation]
-        if self.squash:
-            image = image.resize((self.resize, self.resize), resample)
-        else:
+        if not self.squash:
             image = _trimmed(image)
-            image = image.resize(_shorter_side_to(self.resize, image.size), resample)
+        if 0 < self.through < min(image.size):
+            image = image.resize(self._size(self.through, image), resample)
+        image = image.resize(self._size(self.resize, image), resample)
         return _centre_crop(np.asarray(image, dtype=np.uint8), self.crop)
+
+    def _size(self, side: int, image: Image.Image) -> tuple[int, int]:
+        return (side, side) if self.squash else _shorter_side_to(side, image.size)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        values = asdict(self)
+        if not self.through:
+            del values["through"]  # fingerprints from before there was one stay what they were
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -101,6 +112,7 @@ class Preprocessing:
             mean=_three(values["mean"]),
             std=_three(values["std"]),
             squash=bool(values.get("squash", False)),
+            through=int(values.get("through", 0)),
         )
 
 

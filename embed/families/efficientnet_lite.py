@@ -23,8 +23,12 @@ __all__ = ["load", "load_classifier"]
 
 
 def load(backbone: Backbone) -> nn.Module:
-    """The pooled features: (n, 1280)."""
+    """The pooled features, (n, 1280); or those of the inner stages, where `stages` is an option."""
     module = load_classifier(backbone)
+    if dict(backbone.options).get("stages"):
+        from embed.families.stages import Stages
+
+        return Stages(module)
     module.reset_classifier(0)  # type: ignore[operator]
     return module
 
