@@ -92,6 +92,8 @@ def calibrate(
         raise UsageError("give AbC test cases, or --self to calibrate without any; one of the two")
     if self_ and (model is not None or distractors is not None or root is not None):
         raise UsageError("--self takes its model and images from --data alone")
+    if finite and objective == "exact":  # now, and not after the images were embedded
+        raise UsageError("the exact objective has no cut-off; leave one of the two out")
     if self_:
         spectrum, fit, where = _by_itself(data, samples, seed, objective, finite, dry_run)
     else:
@@ -165,8 +167,7 @@ def _by_cases(
         for line in told:
             warn(line)
     chosen = find_model(name) if name is not None else _model_of(data)
-    if name is not None and not dry_run:
-        _check_storable(chosen, name)
+    folder = _folder_of(name) if name is not None and not dry_run else None
     embedder = _Loaded(chosen)
     bar = Bar()
     try:
@@ -199,7 +200,7 @@ def _by_cases(
     )
     if dry_run:
         return spectrum, fit, ""
-    return spectrum, fit, _store(chosen, fit.calibrator, name, data)
+    return spectrum, fit, _store(chosen, fit.calibrator, folder, data)
 
 
 class _Loaded:
@@ -224,32 +225,35 @@ def _model_of(data: Path) -> AttributionModel:
         return collection.model
 
 
-def _check_storable(model: AttributionModel, name: str) -> None:
-    """Before the work rather than after it."""
-    from embed.backbones import BACKBONES
+def _folder_of(name: str) -> Path:
+    """The folder of the model that was named: asked for before the work rather than after it.
+
+    Raises:
+        UsageError: it is a backbone, which has none.
+    """
+    from embed.registry import models_folder
     from ingest.errors import UsageError
 
-    if model.name in BACKBONES or ":" in model.name:
-        raise UsageError(
-            f"'{name}' is a backbone, whose calibrator cannot be stored; leave --model out to "
-            "calibrate the data folder's collection, or add --dry-run"
-        )
+    for folder in (models_folder() / name, Path(name)):
+        if (folder / "model.json").is_file():
+            return folder
+    raise UsageError(
+        f"'{name}' is a backbone, whose calibrator cannot be stored; leave --model out to "
+        "calibrate the data folder's collection, or add --dry-run"
+    )
 
 
-def _store(model: AttributionModel, calibrator: Calibrator, name: str | None, data: Path) -> str:
-    """Into the collection, or into the model that was named; returns where that is."""
+def _store(model: AttributionModel, calibrator: Calibrator, folder: Path | None, data: Path) -> str:
+    """Into a model's folder, or else into the collection; returns where that is."""
     from embed.model import save_calibrator
-    from embed.registry import models_folder
     from search.collection import Collection
 
-    if name is None:
-        with Collection.open(data, model=model) as collection:
-            collection.recalibrate(calibrator)
-        return str(data)
-    kept = models_folder() / name
-    folder = kept if kept.is_dir() else Path(name)
-    save_calibrator(folder, calibrator)
-    return str(folder)
+    if folder is not None:
+        save_calibrator(folder, calibrator)
+        return str(folder)
+    with Collection.open(data, model=model) as collection:
+        collection.recalibrate(calibrator)
+    return str(data)
 
 
 def _lines(fit: CalibratorFit, curve: Reliability) -> list[str]:
