@@ -7,6 +7,7 @@ each with `exemplar` paths, `synth` paths by prompt type, `class_id` and `catego
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import posixpath
@@ -23,6 +24,7 @@ __all__ = [
     "TestCase",
     "cases_in",
     "exemplar_paths",
+    "model_hash",
     "read_case",
     "refuse_overlap",
 ]
@@ -30,6 +32,7 @@ __all__ = [
 _MAX_BYTES = 256 * 1024 * 1024
 _PARENTS = 3
 _SHOWN = 3
+_HASH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,24 @@ def exemplar_paths(cases: Iterable[TestCase]) -> set[Path]:
         for model in case.models
         for path in model.exemplars
     }
+
+
+def model_hash(model: CustomizedModel, root: Path) -> str:
+    """16 hex digits that tell a model by the content of its files, wherever they were moved to.
+
+    sha256 over the sorted sha256 of its exemplars and generated images, below `root`.
+
+    Raises:
+        SourceError: one of them cannot be read.
+    """
+    digests = []
+    for path in dict.fromkeys(model.images):
+        try:
+            with (root / path).open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except (OSError, ValueError) as exc:
+            raise SourceError(f"cannot read {printable(str(root / path))}: {exc}") from exc
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:_HASH]
 
 
 def refuse_overlap(
