@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from attrib import __version__
-from attrib.commands import calibrate, delete, info, ingest, models, query, reindex, rejects
+from attrib.commands import (
+    calibrate,
+    delete,
+    evaluate,
+    info,
+    ingest,
+    models,
+    query,
+    reindex,
+    rejects,
+)
 from attrib.ending import set_debug
 
 __all__ = ["app"]
@@ -48,6 +58,7 @@ app.command("query")(query.query)
 app.command("info")(info.info)
 app.command("reindex")(reindex.reindex)
 app.command("calibrate")(calibrate.calibrate)
+app.command("evaluate")(evaluate.evaluate)
 app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(models.app, name="models")
