@@ -62,8 +62,9 @@ def run_markdown(evaluation: Evaluation) -> str:
         for (model, case), scores in evaluation.calibration.items():
             lines.append(
                 f"| {_cell(case)} | {_cell(model)} | {_plain(scores.kl)} "
-                f"| {_plain(scores.kl_smoothed)} | {scores.softmax.kl_smoothed:.3f} | {scores.reliability.error:.3f} "
-                f"| {_plain(scores.mass)} | {scores.scores.support_median:,.0f} |"
+                f"| {_plain(scores.kl_smoothed)} | {scores.softmax.kl_smoothed:.3f} "
+                f"| {scores.reliability.error:.3f} | {_plain(scores.mass)} "
+                f"| {scores.scores.support_median:,.0f} |"
             )
     extra = "\n".join(lines).strip("\n")
     page = markdown(evaluation.results)

@@ -1,0 +1,420 @@
+"""A whole evaluation on feature files: figures, what stands beside what, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from embed.calibrator import Calibrator
+from embed.mapper import Mapper, MapperPair
+from embed.model import AttributionModel
+from embed.registry import find_model
+from evaluation.calibration_scores import calibration_scores
+from evaluation.case_set import CaseSet, excluded_exemplars, read_cases
+from evaluation.cases import model_hash, read_case
+from evaluation.features import CaseFeatures
+from evaluation.lineup import by_backbone, is_tuned, seen_models
+from evaluation.results import METRICS
+from evaluation.run import Evaluation, evaluate_models
+from evaluation.run_report import reported_model, run_markdown, write_run
+from evaluation.spectrum import SpectrumBuilder
+from ingest.errors import ModelError, SourceError, UsageError, WeightsError
+
+DIM = 1280
+MODELS = 7
+
+
+def _published() -> ModuleType:
+    path = Path(__file__).with_name("published.py")
+    spec = importlib.util.spec_from_file_location("published_for_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+published = _published().published
+
+
+class Silent:
+    """Progress that counts."""
+
+    def start(self, pending: int | None) -> None:
+        self.pending = pending
+
+    def advance(self, images: int) -> None:
+        pass
+
+
+@contextmanager
+def silent(doing: str) -> Iterator[Silent]:
+    yield Silent()
+
+
+def no_note(line: str) -> None:
+    raise AssertionError(line)
+
+
+@pytest.fixture(scope="module")
+def plain() -> AttributionModel:
+    return find_model("efficientnet-lite0")
+
+
+@pytest.fixture(scope="module")
+def tuned(plain: AttributionModel) -> AttributionModel:
+    """Weighs up the channels that carry the signal of `files`."""
+    weights = np.full(DIM, 0.2, np.float32)
+    weights[:64] = 2.0
+    pair = MapperPair(Mapper.channel(weights), Mapper.channel(weights))
+    return replace(
+        plain, name="mine", mappers=pair, calibrator=Calibrator(0.03, -0.05, "other models")
+    )
+
+
+def content() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A test case of models with 1 to 4 exemplars, and 300 distractors, in base features."""
+    random = np.random.default_rng(3)
+
+    def drawn(count: int) -> Any:
+        return random.standard_normal((count, DIM)).astype(np.float32)
+
+    sizes = [1 + model % 4 for model in range(MODELS)]
+    ends = np.cumsum([0, *sizes])
+    exemplars = drawn(int(ends[-1]))
+    synth, ids = {}, {}
+    for kind, count in (("gpt", 3), ("media", 2)):
+        ids[kind] = [model for model in range(MODELS) for _ in range(count)]
+        features = drawn(len(ids[kind]))
+        for row, model in enumerate(ids[kind]):
+            features[row, :64] += 0.8 * exemplars[ends[model], :64]
+        synth[kind] = torch.from_numpy(features)
+    case = {
+        "exemplar_tensors": torch.from_numpy(exemplars),
+        "exemplar_chunks": [(int(a), int(b)) for a, b in pairwise(ends)],
+        "synth_tensors": synth,
+        "synth_ids": ids,
+    }
+    subset = {"feats": torch.from_numpy(drawn(300)), "paths": [f"{i}.jpg" for i in range(300)]}
+    return case, subset
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("official")
+    case, subset = content()
+    torch.save(case, folder / "test_made.pth")
+    torch.save(subset, folder / "laion_subset.pth")
+    return folder / "test_made.pth", folder / "laion_subset.pth"
+
+
+@pytest.fixture(scope="module")
+def done(files: tuple[Path, Path], tuned: AttributionModel) -> Evaluation:
+    cases = read_cases([files[0]], note=no_note)
+    return evaluate_models([tuned], cases, files[1], watch=silent, note=no_note, through=True)
+
+
+def test_the_figures_are_those_of_the_published_evaluation(
+    done: Evaluation, files: tuple[Path, Path], plain: AttributionModel, tuned: AttributionModel
+) -> None:
+    assert [result.name for result in done.results] == ["efficientnet-lite0", "mine"]
+    (base,) = read_cases([files[0]], note=no_note).files
+    distractors = content()[1]["feats"].numpy()
+    means = {}
+    for result, model in zip(done.results, (plain, tuned), strict=True):
+        (case,) = result.cases
+        precision, recall = published(
+            base.mapped(model.mappers), model.mappers.real(distractors), [5, 10, 100]
+        )
+        assert np.abs(case.metrics - np.column_stack([recall, precision])).max() < 1e-9
+        means[result.name] = np.array([*recall.mean(axis=0), precision.mean()])
+        assert case.ranks.distractors == 300
+    (difference,) = done.differences
+    assert (difference.case, difference.tuned, difference.untuned) == (
+        "test_made",
+        "mine",
+        "efficientnet-lite0",
+    )
+    found = np.array([difference.metrics[metric].mean for metric in METRICS])
+    assert np.abs(found - (means["mine"] - means["efficientnet-lite0"])).max() < 1e-12
+    assert difference.metrics["average_precision"].excludes_zero
+    assert difference.metrics["average_precision"].mean > 0.1
+    assert difference.metrics["average_precision"].models == MODELS
+
+
+def test_influence_is_scored_where_the_calibrator_was_fitted(done: Evaluation) -> None:
+    assert list(done.calibration) == [("mine", "test_made")]
+    scores = done.calibration["mine", "test_made"]
+    assert scores.kl.mean == pytest.approx(scores.scores.kl, rel=1e-12)
+    assert scores.kl.models == MODELS
+    untuned, mine = done.to_dict()["results"]
+    assert untuned["calibration"] == {}
+    assert list(mine["calibration"]) == ["test_made"]
+    written = mine["notes"]["calibration_scores"]["test_made"]
+    assert written["mass"]["mean"] == pytest.approx(scores.scores.mass, rel=1e-12)
+    assert written["expected_calibration_error"] == scores.reliability.error
+
+
+def test_calibration_by_hand() -> None:
+    """One exemplar at cosine 1, one distractor at 0: w = 1 + b and e^(-1 / tau) + b."""
+    query = np.array([[1.0, 0.0]], np.float32)
+    builder = SpectrumBuilder(query, [np.array([1.0], np.float32)])
+    builder.add(np.array([[0.0, 1.0]], np.float32))
+    tau, b = 0.5, 0.25
+    exemplar, distractor = 1 + b, np.exp(-1 / tau) + b
+    share = exemplar / (exemplar + distractor)
+    scores = calibration_scores(builder.build(), Calibrator(tau, b))
+    assert scores.mass.mean == pytest.approx(share, rel=1e-6)
+    smoothed = 0.999 * share + 0.001 / 2
+    assert scores.kl_smoothed.mean == pytest.approx(-np.log(smoothed), rel=1e-6)
+    # Both weights lie where softplus is its argument.
+    assert scores.kl.mean == pytest.approx(-np.log(share), abs=1e-6)
+    assert scores.scores.support_median == 2
+    assert scores.reliability.error == pytest.approx(1 - share, rel=1e-6)
+    assert scores.kl.low is None
+
+
+def test_through_an_index(done: Evaluation) -> None:
+    for result in done.results:
+        through = result.through_index["test_made"].to_dict()
+        # 300 distractors are fewer than the hits asked for: nothing can be lost.
+        assert through["index_recall"]["mean"] == 1
+        assert all(error["mean"] == 0 for error in through["index_error"].values())
+
+
+def test_the_report_has_all_of_it(done: Evaluation, tmp_path: Path) -> None:
+    written = write_run(tmp_path / "report", done)
+    assert all(file.is_file() for file in written)
+    assert {file.name for file in written} >= {
+        "results.parquet",
+        "results.json",
+        "results.md",
+        "calibration-mine-test_made.svg",
+    }
+    content = json.loads((tmp_path / "report" / "results.json").read_text("utf-8"))
+    assert content == json.loads(json.dumps(done.to_dict()))
+    page = (tmp_path / "report" / "results.md").read_text("utf-8")
+    assert page == run_markdown(done)
+    difference = done.differences[0].metrics["average_precision"]
+    assert f"| **{difference.mean:+.3f}** [{difference.low:+.3f}, {difference.high:+.3f}] |" in page
+    for heading in ("exemplars a model", "Through an index", "Calibrated influence"):
+        assert heading in page
+    assert "Warning" not in page
+
+
+def test_the_same_call_gives_the_same(
+    done: Evaluation, files: tuple[Path, Path], tuned: AttributionModel
+) -> None:
+    cases = read_cases([files[0]], note=no_note)
+    again = evaluate_models([tuned], cases, files[1], watch=silent, note=no_note, through=True)
+    assert again.to_dict() == done.to_dict()
+
+
+def test_a_warning_reaches_the_report(done: Evaluation) -> None:
+    page = run_markdown(replace(done, warnings=("model mine was tuned on 2 of these models",)))
+    assert "\n**Warning:** model mine was tuned on 2 of these models.\n" in page
+
+
+def test_which_model_of_a_report(done: Evaluation, tmp_path: Path) -> None:
+    write_run(tmp_path / "both", done)
+    assert reported_model(tmp_path / "both") == "mine"
+    assert reported_model(tmp_path / "none") is None
+    untuned = tuple(replace(result, tuned=False) for result in done.results)
+    write_run(tmp_path / "two", replace(done, results=untuned))
+    with pytest.raises(UsageError) as caught:
+        reported_model(tmp_path / "two")
+    assert str(caught.value) == (
+        f"{tmp_path / 'two'} has several attribution models (efficientnet-lite0, mine); choose "
+        "with --model, once for both reports or once for each"
+    )
+
+
+# -- which models ----------------------------------------------------------------------------------
+
+
+def test_the_untuned_stands_before_the_tuned(
+    plain: AttributionModel, tuned: AttributionModel
+) -> None:
+    assert (is_tuned(plain), is_tuned(tuned)) == (False, True)
+    other = find_model("dino-vitb16")
+
+    def names(models: list[AttributionModel], untuned: bool = True) -> list[list[str]]:
+        return [[model.name for model in group] for group in by_backbone(models, untuned)]
+
+    assert names([tuned]) == [["efficientnet-lite0", "mine"]]
+    assert names([tuned], untuned=False) == [["mine"]]
+    assert names([tuned, other, plain]) == [["efficientnet-lite0", "mine"], ["dino-vitb16"]]
+    like_it = replace(tuned, name="efficientnet-lite0")
+    assert names([like_it]) == [["efficientnet-lite0 untuned", "efficientnet-lite0"]]
+    with pytest.raises(UsageError, match=r"^two of the models are named mine; evaluate each once$"):
+        by_backbone([tuned, tuned], True)
+
+
+def test_weights_that_nobody_pinned(tuned: AttributionModel) -> None:
+    unpinned = replace(tuned.backbone, weights_hash="", name="some")
+    one, other = (
+        replace(tuned, backbone=unpinned, name=name, weights_hash=digest * 64)
+        for name, digest in (("one", "a"), ("other", "b"))
+    )
+    (group,) = by_backbone([one], True)
+    assert [model.weights_hash for model in group] == ["a" * 64] * 2
+    with pytest.raises(UsageError) as caught:
+        by_backbone([one, other], True)
+    assert str(caught.value) == (
+        "one, other stand on different weights of some; evaluate them one by one"
+    )
+
+
+# -- what they were tuned on -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Carded(AttributionModel):
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def case_file(tmp_path: Path) -> Path:
+    """Two models of two images each."""
+    folder = tmp_path / "cases"
+    (folder / "images").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (32, 32), (60 * number, 10, 10)).save(folder / f"images/{number}.png")
+    models = [
+        {"exemplar": ["images/0.png"], "synth": {"gpt": ["images/1.png"]}},
+        {"exemplar": ["images/2.png"], "synth": {"gpt": ["images/3.png"]}},
+    ]
+    path = folder / "val.json"
+    path.write_text(json.dumps(models), "utf-8")
+    return path
+
+
+def carded(model: AttributionModel, card: Any) -> Carded:
+    return Carded(
+        model.name, model.backbone, model.mappers, model.calibrator, model.tuned_on, card=card
+    )
+
+
+def test_a_model_is_known_wherever_its_files_are(case_file: Path, tmp_path: Path) -> None:
+    case = read_case(case_file)
+    first, second = (model_hash(model, case.root) for model in case.models)
+    assert first != second
+    assert len(first) == 16
+    moved = tmp_path / "moved"
+    shutil.copytree(case.root, moved)
+    (moved / "images/0.png").rename(moved / "images/renamed.png")
+    renamed = replace(case.models[0], exemplars=("images/renamed.png",))
+    assert model_hash(renamed, moved) == first
+    (moved / "images/1.png").write_bytes(b"another")
+    assert model_hash(renamed, moved) != first
+    (moved / "images/1.png").unlink()
+    with pytest.raises(SourceError, match="cannot read "):
+        model_hash(renamed, moved)
+
+
+def test_what_a_model_was_tuned_on_is_no_test(case_file: Path, tuned: AttributionModel) -> None:
+    case = read_case(case_file)
+    second = model_hash(case.models[1], case.root)
+    model = carded(tuned, {"tuning": {"models": [second, "0" * 16]}})
+    cases = CaseSet((case,))
+    with pytest.raises(UsageError) as caught:
+        evaluate_models([model], cases, "nowhere", watch=silent, note=no_note)
+    line = "model mine was tuned on 1 of these models (first: 1 of val)"
+    assert str(caught.value) == (
+        f"{line}; its scores would say nothing of others: leave them out, or add --allow-seen"
+    )
+    told = {"mine": f"{line}; its scores say nothing of others"}
+    assert seen_models([model], [case], allowed=True) == told
+    assert seen_models([carded(tuned, {"tuning": {"models": ["0" * 16]}})], [case], False) == {}
+    for card in ({}, {"tuning": None}, {"tuning": {"models": 3}}, {"tuning": {"models": [3]}}):
+        assert seen_models([carded(tuned, card)], [case], False) == {}
+
+
+# -- what is read ----------------------------------------------------------------------------------
+
+
+def test_exemplars_of_other_splits(case_file: Path, tmp_path: Path) -> None:
+    images = case_file.parent / "images"
+    wanted = {(images / "0.png").resolve(), (images / "2.png").resolve()}
+    assert excluded_exemplars([case_file], note=no_note) == wanted
+    assert excluded_exemplars([case_file.parent], note=no_note) == wanted
+    away = tmp_path / "away" / "a" / "b" / "c" / "val.json"
+    away.parent.mkdir(parents=True)
+    shutil.copy(case_file, away)
+    assert excluded_exemplars([away], case_file.parent, note=no_note) == wanted
+    lines: list[str] = []
+    excluded_exemplars([away], note=lines.append)
+    assert lines == [
+        f"no exemplar of val is there under {away.parent}: they are known by path alone, and "
+        "copies of them may count as distractors"
+    ]
+
+
+def test_missing_images_and_names_twice(case_file: Path) -> None:
+    (case_file.parent / "images/2.png").unlink()
+    with pytest.raises(SourceError) as caught:
+        read_cases([case_file], note=no_note)
+    assert str(caught.value) == (
+        f"val: 1 of its image files are missing under {case_file.parent} (images/2.png); get them, "
+        "or leave them out with --skip-missing"
+    )
+    lines: list[str] = []
+    cases = read_cases([case_file], skip_missing=True, note=lines.append)
+    assert [model.id for model in cases.images[0].models] == ["0"]
+    assert lines == ["val: model 1: left out: its exemplars are missing (images/2.png)"]
+    with pytest.raises(UsageError) as twice:
+        read_cases([case_file, case_file], note=no_note)
+    assert str(twice.value) == (
+        "two of the test cases are named val; a report has one of each name: leave one out, or "
+        "rename its file"
+    )
+
+
+class Harm:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch harmed",)
+
+
+def test_feature_files_that_do_not_hold(
+    files: tuple[Path, Path], tuned: AttributionModel, tmp_path: Path
+) -> None:
+    code = tmp_path / "code.pth"
+    code.write_bytes(pickle.dumps({"exemplar_tensors": Harm()}, protocol=2))
+    with pytest.raises(WeightsError, match="its pickle carries code"):
+        read_cases([code], note=no_note)
+    case, _ = content()
+    case["synth_tensors"]["gpt"][3, 5] = float("nan")
+    torch.save(case, tmp_path / "nan.pth")
+    with pytest.raises(WeightsError) as caught:
+        read_cases([tmp_path / "nan.pth"], note=no_note)
+    assert str(caught.value) == "nan: 1 of 35 generated images have features that are not finite"
+    small = CaseFeatures(
+        "small",
+        ("0",),
+        np.ones((1, 4), np.float32),
+        np.array([0, 1]),
+        np.ones((1, 4), np.float32),
+        np.array([0]),
+        ("gpt",),
+    )
+    with pytest.raises(ModelError) as wrong:
+        evaluate_models([tuned], CaseSet((), (small,)), files[1], watch=silent, note=no_note)
+    assert str(wrong.value) == (
+        "small has features of 4 numbers, mine takes 1280; name a model on the backbone that they "
+        "were made with"
+    )
