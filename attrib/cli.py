@@ -55,6 +55,7 @@ def _options(
 
 app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
+app.command("tune")(tune.tune)
 app.command("info")(info.info)
 app.command("reindex")(reindex.reindex)
 app.command("calibrate")(calibrate.calibrate)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embed.model import AttributionModel
     from search.edge_settings import Quantization
 
-__all__ = ["Opened", "Queryable", "ingest_into", "open_data", "read_rejects"]
+__all__ = ["Opened", "Queryable", "dataset_name", "ingest_into", "open_data", "read_rejects"]
 
 Queryable: TypeAlias = "str | Path | bytes | Image.Image"
 """A path, the bytes of an image file, or a decoded image."""
@@ -213,7 +213,7 @@ def ingest_into(
     for source in opened:
         if not isinstance(source, TarSource):
             next(source.items(), None)  # a source without images fails before anything is made
-    name = check_dataset_name(dataset or _dataset_name(sources[0]))
+    name = check_dataset_name(dataset or dataset_name(sources[0]))
     wanted = find_model(model) if model is not None else None
     loaded: list[Embedder] = []
 
@@ -271,7 +271,7 @@ def read_rejects(data: str | Path) -> list[dict[str, str]]:
     return rows
 
 
-def _dataset_name(source: str) -> str:
+def dataset_name(source: str) -> str:
     """A name from the source's: ``laion-subset/`` and ``{00000..00010}.tar`` in it give one."""
     path = Path(source)
     if any(c in path.name for c in "{}*?["):

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class AttributionModel:
         calibrator: its two numbers.
         tuned_on: what the mappers were tuned on; '' for none.
         weights_hash: of the backbone's weights; '' until known.
+        card: what is known of how it was made and how good it is, as JSON values; a fingerprint
+            does not depend on it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class AttributionModel:
     calibrator: Calibrator = UNFITTED
     tuned_on: str = ""
     weights_hash: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mappers.in_dim != self.backbone.dim:
@@ -156,6 +159,7 @@ class AttributionModel:
             },
             "calibrator": asdict(self.calibrator),
             "tuned_on": self.tuned_on,
+            **({"card": self.card} if self.card else {}),
         }
         if folder.exists() and not (folder / _JSON).is_file() and any(folder.iterdir()):
             raise ModelError(f"{folder} holds something else than a model; choose another folder")
@@ -164,7 +168,7 @@ class AttributionModel:
             with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder.parent) as scratch:
                 fresh = Path(scratch) / "model"
                 fresh.mkdir()
-                save_file(_named_arrays(self.mappers), fresh / _ARRAYS)
+                save_file(_smallest(_named_arrays(self.mappers)), fresh / _ARRAYS)
                 text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
                 (fresh / _JSON).write_text(text, encoding="utf-8")
                 if folder.exists():
@@ -230,6 +234,7 @@ def load(folder: Path) -> AttributionModel:
             calibrator=Calibrator(**values["calibrator"]),
             tuned_on=str(values["tuned_on"]),
             weights_hash=str(values["weights_hash"]),
+            card=dict(values.get("card", {})),
         )
     except ModelError as exc:
         raise ModelError(f"{folder} is damaged: {exc}") from exc
@@ -276,6 +281,16 @@ def _read_arrays(folder: Path) -> dict[str, Any]:
 def _named_arrays(mappers: MapperPair) -> dict[str, Any]:
     sides = {"real": mappers.real_mapper, "synth": mappers.synth_mapper}
     return {f"{side}.{name}": a for side, m in sides.items() for name, a in m.arrays.items()}
+
+
+def _smallest(arrays: dict[str, Any]) -> dict[str, Any]:
+    """As float16 where nothing is lost by it: tuned maps are rounded so, and take half the room."""
+    with np.errstate(over="ignore"):
+        halves = {name: array.astype(np.float16) for name, array in arrays.items()}
+    return {
+        name: half if np.array_equal(half.astype(np.float32), arrays[name]) else arrays[name]
+        for name, half in halves.items()
+    }
 
 
 def _arrays_hash(mappers: MapperPair) -> str:

@@ -1,8 +1,8 @@
-"""Attribution models by name: the user's own, and one for every backbone.
+"""Attribution models by name: the user's own, those that come with attrib, and the backbones.
 
 A name means, in this order: a model that the user imported or tuned, kept under
-`$ATTRIB_HOME/models` or in the user's data folder; a backbone, untuned. Anything that looks like
-a path is a model folder.
+`$ATTRIB_HOME/models` or in the user's data folder; a tuned model that is installed with attrib; a
+backbone, untuned. Anything that looks like a path is a model folder.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ListedModel",
+    "check_new_name",
     "export_model",
     "find_model",
     "import_model",
@@ -33,6 +34,7 @@ __all__ = [
     "save_model",
 ]
 
+_SHIPPED = Path(__file__).parent / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -43,7 +45,7 @@ class ListedModel:
     Attributes:
         name: what to type.
         model: None where the folder is damaged.
-        folder: of a user's model; None for a backbone.
+        folder: of a user's model; None for one that comes with attrib, and for a backbone.
         problem: what is wrong with the folder; '' when nothing is.
     """
 
@@ -72,13 +74,15 @@ def find_model(name_or_folder: str | Path) -> AttributionModel:
         return load(Path(text))
     if _NAME.fullmatch(text) and (models_folder() / text).is_dir():
         return load(models_folder() / text)
+    if text in _shipped_names():
+        return load(_SHIPPED / text)
     if text in BACKBONES or ":" in text:
         return identity_model(resolve(text))
-    raise unknown_model(text, [*_user_names(), *BACKBONES])
+    raise unknown_model(text, [*_user_names(), *_shipped_names(), *BACKBONES])
 
 
 def list_models() -> list[ListedModel]:
-    """The user's models by name, then the named backbones. A damaged model is listed as such."""
+    """The user's models, those that come with attrib, the backbones; damaged ones say so."""
     rows = []
     for name in _user_names():
         folder = models_folder() / name
@@ -86,8 +90,25 @@ def list_models() -> list[ListedModel]:
             rows.append(ListedModel(name, load(folder), folder))
         except ModelError as exc:
             rows.append(ListedModel(name, None, folder, str(exc)))
+    rows += [ListedModel(name, load(_SHIPPED / name)) for name in _shipped_names()]
     named: Sequence[Backbone] = tuple(BACKBONES.values())
     return rows + [ListedModel(b.name, identity_model(b)) for b in named]
+
+
+def check_new_name(name: str) -> None:
+    """Refuse a name that no model of the user can have.
+
+    Raises:
+        UsageError: it says why.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' cannot be a model's name; use letters, digits, '.', '_' and '-'"
+        )
+    if name in BACKBONES:
+        raise UsageError(f"'{name}' is a backbone's name; choose another")
+    if name in _shipped_names():
+        raise UsageError(f"'{name}' comes with attrib; choose another name")
 
 
 def save_model(model: AttributionModel) -> Path:
@@ -97,12 +118,7 @@ def save_model(model: AttributionModel) -> Path:
         UsageError: a name that cannot be used.
         ModelError: the folder cannot be written.
     """
-    if not _NAME.fullmatch(model.name):
-        raise UsageError(
-            f"'{model.name}' cannot be a model's name; use letters, digits, '.', '_' and '-'"
-        )
-    if model.name in BACKBONES:
-        raise UsageError(f"'{model.name}' is a backbone's name; choose another")
+    check_new_name(model.name)
     folder = models_folder() / model.name
     model.save(folder)
     return folder
@@ -154,6 +170,10 @@ def _user_names() -> list[str]:
     except OSError:
         return []
     return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.parent.name for path in _SHIPPED.glob("*/model.json"))
 
 
 def _looks_like_path(text: str) -> bool:

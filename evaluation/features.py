@@ -67,7 +67,7 @@ class CaseFeatures:
         if not len(self.synth) == len(self.synth_model) == len(self.synth_type):
             raise SourceError(f"{self.name}: not every generated image has a model and a type")
         if len(self.synth) and not (
-            0 <= int(self.synth_model.min()) and int(self.synth_model.max()) < models
+            int(self.synth_model.min()) >= 0 and int(self.synth_model.max()) < models
         ):
             raise SourceError(f"{self.name}: a generated image of a model that is not there")
         for what, array in (("exemplars", self.exemplars), ("generated images", self.synth)):

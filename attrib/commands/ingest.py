@@ -15,17 +15,33 @@ if TYPE_CHECKING:
 
 __all__ = ["ingest"]
 
+_BATCH_SIZE = 32
+_MAX_PIXELS = 100_000_000
+_MAX_BYTES = 64 * 1024 * 1024
+_SHARD_SIZE = 1024
+
 
 @ends_in_one_line
 def ingest(
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SOURCE",
+            show_default=False,
             help="Folders, WebDataset tars (brace patterns such as {00000..00010}.tar work), or "
             "lists of local paths (.txt, .parquet).",
         ),
-    ],
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Ready-made base features instead of images: the output folder of clip-retrieval, "
+            "a .npy file (images x dim), or a .pth file with feats and paths. --model names what "
+            "they were made with.",
+            show_default=False,
+        ),
+    ] = None,
     data: DataOption = Path("attrib-data"),
     dataset: Annotated[
         str | None,
@@ -47,10 +63,15 @@ def ingest(
     force: Annotated[
         bool, typer.Option("--force", help="Embed unchanged images again, too.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = _BATCH_SIZE,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Images of a folder that make one shard.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images of a folder that make one shard. [default: 1024; of features 8192]",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -76,10 +97,8 @@ def ingest(
     ] = "none",
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Reject images of more pixels.")
-    ] = 100_000_000,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = 64
-    * 1024
-    * 1024,
+    ] = _MAX_PIXELS,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = _MAX_BYTES,
     json: JsonOption = False,
 ) -> None:
     """Ingest training images: decode, embed, index.
@@ -88,30 +107,61 @@ def ingest(
     unchanged are passed over. Images that cannot be used are listed by `attrib rejects`.
     """
     from attrib.console import Bar, counted, print_json
-    from attrib.opened import ingest_into
-    from ingest.decode import DecodeLimits
-    from search.ingestion import IngestSettings
+    from ingest.errors import UsageError
 
-    settings = IngestSettings(
-        shard_size=shard_size,
-        batch_size=batch_size,
-        limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
-        **({"decode_threads": threads} if threads is not None else {}),
-    )
-    bar = Bar()
+    bar = Bar("mapping  " if features else "embedding")
+    if features:
+        for name, given in (
+            ("SOURCE", bool(sources)),
+            ("--batch-size", batch_size != _BATCH_SIZE),
+            ("--threads", threads is not None),
+            ("--max-pixels", max_pixels != _MAX_PIXELS),
+            ("--max-bytes", max_bytes != _MAX_BYTES),
+        ):
+            if given:
+                raise UsageError(f"{name} is for images and does not go with --features")
+    elif not sources:
+        raise UsageError("no source given: name a folder, a tar, a list or an image")
     try:
-        report, facts = ingest_into(
-            data,
-            sources,
-            dataset=dataset,
-            model=model,
-            force=force,
-            settings=settings,
-            device=device,
-            precision=precision,
-            quantization=quantization,
-            progress=bar,
-        )
+        if features:
+            from attrib.feature_ingest import ingest_features_into
+            from search.feature_ingest import SHARD_ROWS
+
+            report, facts = ingest_features_into(
+                data,
+                features,
+                dataset=dataset,
+                model=model,
+                force=force,
+                shard_rows=shard_size or SHARD_ROWS,
+                device=device,
+                precision=precision,
+                quantization=quantization,
+                progress=bar,
+            )
+        else:
+            from attrib.opened import ingest_into
+            from ingest.decode import DecodeLimits
+            from search.ingestion import IngestSettings
+
+            settings = IngestSettings(
+                shard_size=shard_size or _SHARD_SIZE,
+                batch_size=batch_size,
+                limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
+                **({"decode_threads": threads} if threads is not None else {}),
+            )
+            report, facts = ingest_into(
+                data,
+                sources or [],
+                dataset=dataset,
+                model=model,
+                force=force,
+                settings=settings,
+                device=device,
+                precision=precision,
+                quantization=quantization,
+                progress=bar,
+            )
     finally:
         bar.stop()
     if json:
