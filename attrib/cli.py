@@ -17,6 +17,7 @@ from attrib.commands import (
     query,
     reindex,
     rejects,
+    tune,
 )
 from attrib.ending import set_debug
 
