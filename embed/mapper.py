@@ -51,7 +51,8 @@ class Mapper:
         self.kind: MapperKind = kind
         self.arrays: dict[str, Floats] = {}
         for name in sorted(arrays):
-            array = np.array(arrays[name], dtype=np.float32)
+            # safetensors writes the memory as it lies: a transposed array would come back another.
+            array = np.array(arrays[name], dtype=np.float32, order="C")
             if not np.isfinite(array).all():
                 raise ModelError(f"mapper: {name} holds a number that is not finite")
             array.setflags(write=False)

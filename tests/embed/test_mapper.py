@@ -184,3 +184,8 @@ def test_a_feature_does_not_depend_on_what_it_is_mapped_with(size: int) -> None:
     base = rng.normal(size=(320, 64)).astype(np.float16)
     alone = [pair.real(base[i : i + size]) for i in range(0, len(base), size)]
     assert np.array_equal(pair.real(base), np.concatenate(alone))
+
+
+def test_a_transposed_array_lies_in_memory_as_it_is_saved() -> None:
+    weight = np.random.default_rng(1).normal(size=(D, F)).T
+    assert Mapper.linear(weight, np.zeros(F)).arrays["weight"].flags.c_contiguous
