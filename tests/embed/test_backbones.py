@@ -11,6 +11,8 @@ from ingest.errors import ModelError, UnknownModelError
 
 DIMS = {
     "efficientnet-lite0": 1280,
+    "efficientnet-lite0-stages": 1904,
+    "efficientnet-lite0-stages-48px": 1904,
     "dino-vitb16": 768,
     "clip-vitb32": 512,
     "vit-b16-384": 768,

@@ -73,7 +73,12 @@ def test_list(tmp_path: Path) -> None:
     import_model("b-model", CLIP, *files(tmp_path))
     (models_folder() / "a-damaged").mkdir()
     rows = list_models()
-    assert [row.name for row in rows] == ["a-damaged", "b-model", *BACKBONES]
+    assert [row.name for row in rows] == [
+        "a-damaged",
+        "b-model",
+        "efficientnet-lite0-clipart",
+        *BACKBONES,
+    ]
     damaged, mine, backbone = rows[:3]
     assert damaged.model is None
     assert damaged.problem == (
