@@ -7,6 +7,7 @@ export PYTHON
 
 BIN := .venv/bin
 DATA := attrib-data/demo
+MODEL := efficientnet-lite0-clipart
 IMAGE := examples/generated/object-37-homes/media-1.png
 PICTURE := demo-out/answer.png
 CACHE := benchmarks/.cache
@@ -22,7 +23,7 @@ demo: ## ingest examples/training, then ask what influenced a generated image
 	@scripts/setup
 	@export PATH="$$PWD/$(BIN):$$PATH"; \
 	run() { printf '\n$$ %s\n' "$$*"; "$$@"; }; \
-	run attrib ingest examples/training --data $(DATA); \
+	run attrib ingest examples/training --data $(DATA) --model $(MODEL); \
 	run attrib query $(IMAGE) --data $(DATA) --k 12 --picture $(PICTURE); \
 	printf '\nThe generated image: %s\nThe answer as a picture: %s\n' "$$PWD/$(IMAGE)" "$$PWD/$(PICTURE)"
 
@@ -37,11 +38,12 @@ lint: ## ruff, its formatter and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: ## measure ingest and query; see benchmarks/README.md
+bench: ## measure ingest, query and evaluation; see benchmarks/README.md
 	@scripts/setup bench
 	$(BIN)/python -m benchmarks.cli --cache $(CACHE)
 	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) --memory
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.query --cache $(CACHE) --n $(N)
+	$(BIN)/python -m benchmarks.evaluate --n $(N)
 
 docs: ## write docs/commands.md anew from the help texts
 	@scripts/setup

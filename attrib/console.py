@@ -63,7 +63,8 @@ def table(
     for i, (heading, kind) in enumerate(columns):
         widest = max([len(heading), *(cell_len(row[i]) for row in cells)])
         widths.append(widest if kind == "cut" else min(widest, _ROOM))
-    spare = out.width - sum(widths) - 3 * len(columns)
+    # SIMPLE_HEAD: three columns between two cells, and one before the first and after the last.
+    spare = out.width - sum(widths) - 3 * len(columns) - 1
     for i, (heading, kind) in enumerate(columns):
         if kind == "cut" and spare < 0:
             kept = max(len(heading), widths[i] + spare)

@@ -10,7 +10,15 @@ import typer
 
 from ingest.errors import UsageError
 
-__all__ = ["DataOption", "JsonOption", "parse_where"]
+__all__ = [
+    "DataOption",
+    "DistractorsOption",
+    "ExcludeOption",
+    "JsonOption",
+    "RootOption",
+    "SkipMissingOption",
+    "parse_where",
+]
 
 DataOption = Annotated[
     Path,
@@ -18,6 +26,37 @@ DataOption = Annotated[
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+DistractorsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Images or features that the exemplars are found among: a folder, tar, data folder, "
+        "feature folder or file. [default: the data folder]",
+        show_default=False,
+    ),
+]
+
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that the test cases' paths are relative to. [default: found from theirs]",
+        show_default=False,
+    ),
+]
+
+SkipMissingOption = Annotated[
+    bool, typer.Option("--skip-missing", help="Leave out test-case images that are not there.")
+]
+
+ExcludeOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Further test cases, or a folder of them, whose exemplars are no distractors either; "
+        "may be repeated.",
+        show_default=False,
+    ),
+]
 
 
 def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:

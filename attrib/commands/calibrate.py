@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption
+from attrib.options import DataOption, DistractorsOption, JsonOption, RootOption, SkipMissingOption
 
 if TYPE_CHECKING:
     from embed.calibrator import Calibrator
@@ -42,21 +42,8 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    distractors: Annotated[
-        str | None,
-        typer.Option(
-            help="Images or features that the exemplars are found among: a folder, tar, data "
-            "folder, feature folder or file. [default: the data folder]",
-            show_default=False,
-        ),
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that the test cases' paths are relative to. [default: found from theirs]",
-            show_default=False,
-        ),
-    ] = None,
+    distractors: DistractorsOption = None,
+    root: RootOption = None,
     objective: Annotated[
         Literal["published", "exact"],
         typer.Option(
@@ -71,9 +58,7 @@ def calibrate(
     ] = False,
     samples: Annotated[int, typer.Option(min=2, help="Images drawn for --self.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw for --self.")] = 0,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out test-case images that are not there.")
-    ] = False,
+    skip_missing: SkipMissingOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Fit and show, store nothing.")
     ] = False,
@@ -154,6 +139,7 @@ def _by_cases(
     dry_run: bool,
 ) -> tuple[Spectrum, CalibratorFit, str]:
     from attrib.console import Bar
+    from attrib.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.cases import cases_in, exemplar_paths
     from evaluation.extract import case_features
@@ -168,7 +154,7 @@ def _by_cases(
             warn(line)
     chosen = find_model(name) if name is not None else _model_of(data)
     folder = _folder_of(name) if name is not None and not dry_run else None
-    embedder = _Loaded(chosen)
+    embedder = LazyEmbedder(chosen)
     bar = Bar()
     try:
         gallery = distractors(
@@ -201,21 +187,6 @@ def _by_cases(
     if dry_run:
         return spectrum, fit, ""
     return spectrum, fit, _store(chosen, fit.calibrator, folder, data)
-
-
-class _Loaded:
-    """The backbone, loaded once it is needed."""
-
-    def __init__(self, model: AttributionModel) -> None:
-        self._model = model
-        self._embedder: Any = None
-
-    def __call__(self) -> Any:  # noqa: ANN401
-        if self._embedder is None:
-            from embed.embedder import Embedder
-
-            self._embedder = Embedder(self._model.backbone)
-        return self._embedder
 
 
 def _model_of(data: Path) -> AttributionModel:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption
+from attrib.options import (
+    DataOption,
+    DistractorsOption,
+    ExcludeOption,
+    JsonOption,
+    RootOption,
+    SkipMissingOption,
+)
 
 if TYPE_CHECKING:
     from attrib.console import Bar
@@ -48,32 +55,10 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    distractors: Annotated[
-        str | None,
-        typer.Option(
-            help="Images or features that the exemplars are found among: a folder, tar, data "
-            "folder, feature folder or file. [default: the data folder]",
-            show_default=False,
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Further test cases, or a folder of them, whose exemplars are no distractors "
-            "either; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that the test cases' paths are relative to. [default: found from theirs]",
-            show_default=False,
-        ),
-    ] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out test-case images that are not there.")
-    ] = False,
+    distractors: DistractorsOption = None,
+    exclude: ExcludeOption = None,
+    root: RootOption = None,
+    skip_missing: SkipMissingOption = False,
     untuned: Annotated[
         bool,
         typer.Option(help="Score the untuned backbone beside a tuned model."),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import JsonOption
+from attrib.options import ExcludeOption, JsonOption, RootOption, SkipMissingOption
 
 __all__ = ["tune"]
 
@@ -34,23 +34,11 @@ def tune(
             show_default=False,
         ),
     ] = None,
-    exclude: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Further test cases (or a folder of them) whose exemplars are no distractors.",
-            show_default=False,
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
     model: Annotated[
         str, typer.Option(help="Backbone to tune on, see `attrib models list`.")
     ] = "efficientnet-lite0-stages",
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that the test cases' paths are relative to. [default: found from theirs]",
-            show_default=False,
-        ),
-    ] = None,
+    root: RootOption = None,
     kind: Annotated[
         Literal["linear", "channel", "mlp"], typer.Option(help="Form of the mappers.")
     ] = "linear",
@@ -81,9 +69,7 @@ def tune(
         typer.Option(help="File to go on from after an interruption.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of batches and of the split.")] = 0,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out test-case images that are not there.")
-    ] = False,
+    skip_missing: SkipMissingOption = False,
     json: JsonOption = False,
 ) -> None:
     """Tune and calibrate an attribution model on images of customized generators.
@@ -131,14 +117,22 @@ def tune(
     )
     for label, key in (("mAP", "map"), ("Recall@5", "recall_5")):
         gain = measured[f"{key}_gain"]
+        between = "one model gives no interval"
+        if gain["low"] is not None:
+            between = f"difference {gain['low']:+.3f} to {gain['high']:+.3f} (95 %)"
         typer.echo(
             f"  {label:9} {measured[key]['untuned']:.3f} untuned, {measured[key]['tuned']:.3f} "
-            f"tuned; difference {gain['low']:+.3f} to {gain['high']:+.3f} (95 %)"
+            f"tuned; {between}"
         )
     typer.echo(
         f"  measured on {measured['models']} validation models, {measured['queries']:,} generated "
         f"images, {measured['distractors']:,} distractors"
     )
+    if measured["map"]["tuned"] < measured["map"]["untuned"]:
+        warn(
+            f"{name} ranks the exemplars of the validation models worse than its backbone does; "
+            "it needs more models, a larger --shrinkage or another --start"
+        )
     calibrator = made.model.calibrator
     typer.echo(f"  calibrator: tau {calibrator.tau:.4g}, b {calibrator.b:.4g}")
     typer.echo(f"kept in {folder}; use it with --model {name}")
@@ -159,8 +153,8 @@ def _run(
 ) -> Any:  # noqa: ANN401
     import numpy as np
 
-    from attrib.commands.calibrate import _Loaded
     from attrib.console import Bar
+    from attrib.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.case_set import excluded_exemplars, read_cases
     from evaluation.cases import exemplar_paths, model_hash, refuse_overlap
@@ -172,7 +166,7 @@ def _run(
     stop = list(read_cases(held, root, skip_missing=skip_missing, note=warn).images)
     refuse_overlap(train, stop, "tuning and validation")
     chosen = find_model(base)
-    embedder = _Loaded(chosen)
+    embedder = LazyEmbedder(chosen)
     gone = exemplar_paths([*train, *stop]) | excluded_exemplars(exclude, root, note=warn)
     bar = Bar()
     try:
@@ -197,11 +191,13 @@ def _run(
         bar.stop()
     others = np.concatenate([np.asarray(block) for block in gallery.blocks(8192)])
     learn = join_cases(features[: len(train)], ", ".join(case.name for case in train))
+    hashes = {
+        f"{case.name}/{one.id}": model_hash(one, case.root) for case in train for one in case.models
+    }
     if stop:
         check = join_cases(features[len(train) :], ", ".join(case.name for case in stop))
     else:
         learn, check = split_models(learn, 0.2, settings.seed)
-    hashes = [model_hash(model, case.root) for case in train for model in case.models]
     return tune_model(
         chosen if chosen.weights_hash else chosen.with_weights(embedder().weights_hash),
         name,
@@ -214,7 +210,7 @@ def _run(
         facts={
             "cases": [case.name for case in train],
             "validation_cases": [case.name for case in stop],
-            "models": hashes,
+            "models": [hashes[one] for one in learn.model_ids],
         },
         checkpoint=checkpoint,
         watch=_watch,
