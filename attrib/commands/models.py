@@ -82,9 +82,10 @@ def show(
     from attrib.console import print_json
     from embed.registry import find_model
 
-    facts = _facts(find_model(model))
+    found = find_model(model)
+    facts = _facts(found)
     if json:
-        print_json(facts)
+        print_json({**facts, "card": found.card})
         return
     for name, value in facts.items():
         shown = (

@@ -132,3 +132,9 @@ def test_wrong_calls(
     last = done.stderr.strip().splitlines()
     assert len(last) == 1
     assert said in last[0]
+
+
+def test_show_gives_the_card_of_the_model_that_comes_with_attrib(invoke: Run) -> None:
+    shown = json.loads(invoke("models", "show", "efficientnet-lite0-clipart", "--json").stdout)
+    assert shown["card"]["tuning"]["settings"]["start"] == "aligned"
+    assert shown["card"]["calibration"]["objective"] == "exact"
