@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from evaluation.augment import SIDE, augmented
+from evaluation.augment import ORDINARY, SIDE, STRONG, augmented
 
 
 def quarters(width: int = 300, height: int = 200) -> Image.Image:
@@ -57,3 +59,20 @@ def test_it_was_small_once() -> None:
         spectrum = np.abs(np.fft.fft2(found - found.mean()))
         fine = spectrum[SIDE // 4 + 16 : SIDE // 2].mean()  # above what 128 pixels can hold
         assert fine < 0.1 * spectrum[4 : SIDE // 8].mean()
+
+
+def test_noise_only_where_it_is_asked_for() -> None:
+    grey = Image.new("RGB", (300, 300), (128, 128, 128))
+
+    def spread(noise: float, seed: int) -> float:
+        variation = replace(STRONG, noise=noise)
+        return float(np.asarray(augmented(grey, seed, variation), np.float32).std())
+
+    for seed in range(4):
+        quiet, some, more = (spread(noise, seed) for noise in (0, 12, 36))
+        assert quiet < 1
+        assert 3 < some < 14  # enlarging and JPEG take some of the noise away
+        assert 2 * some < more < 40
+    assert (np.asarray(augmented(grey, 3)) == np.asarray(augmented(grey, 3, ORDINARY))).all()
+    one, same = (np.asarray(augmented(grey, 5, STRONG)) for _ in range(2))
+    assert (one == same).all()
