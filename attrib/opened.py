@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +13,14 @@ from PIL import Image
 from embed.backbones import DEFAULT_BACKBONE
 from embed.registry import find_model
 from ingest.decode import DecodeLimits, decode
-from ingest.errors import DataFolderError, EmptyQueryError, ImageError, SourceError, UsageError
+from ingest.errors import (
+    AttribError,
+    DataFolderError,
+    EmptyQueryError,
+    ImageError,
+    SourceError,
+    UsageError,
+)
 from ingest.source import TarSource, open_sources
 from search.answer import Attribution
 from search.collection import Collection
@@ -199,10 +207,16 @@ def ingest_into(
     precision: Precision = "auto",
     quantization: Quantization = "none",
     progress: Progress | None = None,
-) -> tuple[IngestReport, dict[str, str]]:
+    calibrate: bool = True,
+    calibrating: Callable[[], Progress] | None = None,
+) -> tuple[IngestReport, dict[str, Any]]:
     """Ingest training images into a data folder; see ``attrib ingest``.
 
-    Returns the report and facts of the run (`model`, `hint`).
+    Args beyond the command's: `progress` of the images, and `calibrating`, called for that of the
+    calibration where there is one.
+
+    Returns the report and facts of the run (`model`, `hint`; `calibrator`, whether it was
+    `calibrated` now, and why that failed, `calibration_error`).
 
     Raises:
         UsageError: a model, dataset or option that is not there.
@@ -244,7 +258,40 @@ def ingest_into(
                 f"{DEFAULT_BACKBONE} is small and quick; where the answer matters, choose a larger "
                 "one, such as --model dino-vitb16 (see `attrib models list`)"
             )
-        return report, {"model": collection.model.name, "hint": hint}
+        calibrated, error = False, ""
+        if calibrate:
+            calibrated, error = _calibrated(collection, device, precision, calibrating)
+        return report, {
+            "model": collection.model.name,
+            "hint": hint,
+            "calibrator": asdict(collection.model.calibrator),
+            "calibrated": calibrated,
+            "calibration_error": error,
+        }
+
+
+def _calibrated(
+    collection: Collection,
+    device: str | None,
+    precision: Precision,
+    calibrating: Callable[[], Progress] | None,
+) -> tuple[bool, str]:
+    """Whether the collection was calibrated by itself; what went wrong if that failed.
+
+    All images are in by now: whatever happens here, the ingest was one.
+    """
+    from evaluation.self_calibration import calibrate_itself, is_due
+
+    try:
+        if not is_due(collection.model.calibrator, collection.index.count()):
+            return False, ""
+        collection.embedder(device=device, precision=precision)
+        calibrate_itself(collection, progress=calibrating() if calibrating else None)
+    except AttribError as exc:
+        return False, str(exc)
+    except Exception as exc:
+        return False, f"unexpected {type(exc).__name__}: {exc}"
+    return True, ""
 
 
 def read_rejects(data: str | Path) -> list[dict[str, str]]:

@@ -129,6 +129,7 @@ def speed(source: Path, options: argparse.Namespace) -> dict[str, object]:
                     dataset="bench",
                     model=options.model,
                     settings=IngestSettings(batch_size=size),
+                    calibrate=False,
                 )
         finally:
             module.Embedder = loaded  # type: ignore[misc]
@@ -190,6 +191,7 @@ def peak(source: Path, options: argparse.Namespace) -> dict[str, float]:
             dataset="bench",
             model=options.model,
             settings=IngestSettings(batch_size=options.batch_size),
+            calibrate=False,
         )
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -6,11 +6,20 @@ image (same bytes). The gallery is the whole collection, as queries find it in t
 
 That fits how similar a variation is to its original in this collection, beside how similar other
 images are. It is not what a generator does: the answer's record says so ("self-calibration").
+
+It is fitted with the `exact` objective (`evaluation.fit`): on variations that took no part, the
+answers of the published one are farther from the truth than those of the best softmax, and may be
+farther than those of the default settings (docs/attribution-quality.md has the figures).
+
+A collection whose model brings no fitted calibrator is calibrated so at the end of an ingest, and
+again once it has twice the images. The calibrator's own label says of how many images it was
+fitted; what was calibrated by hand carries another label, and is left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +31,7 @@ import numpy as np
 
 from embed.shards import read_thumbnails
 from evaluation.augment import augmented
+from evaluation.fit import fit_calibrator
 from evaluation.spectrum import Spectrum, SpectrumBuilder
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import ImageError, RunError, UsageError
@@ -30,17 +40,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+    from embed.calibrator import Calibrator
     from evaluation.extract_run import Progress
+    from evaluation.fit import CalibratorFit
     from search.collection import Collection
     from search.index import Index, Payload
 
-__all__ = ["SelfPairs", "self_spectrum"]
+__all__ = ["FEWEST", "SelfPairs", "calibrate_itself", "is_due", "self_spectrum"]
 
 SAMPLES = 256
+
+SAMPLES_AT_INGEST = 128
+"""Twice as many gained nothing on variations that took no part."""
+
+FEWEST = 64
+"""Images that an ingest calibrates on at least: with 32 and 16 answers to others were worse."""
+
+GROWTH = 2
+"""Times the images of the last fit: the more others there are, the more influence they get."""
 
 _BLOCK = 4096
 _BATCH = 32
 _FIELDS = ("dataset", "key", "sha256", "shard")
+_BY_HAND, _AT_INGEST = "self-calibration", "self-calibration at ingest"
+_LABEL = re.compile(rf"itself: .* augmented images of ([\d,]+) in .* \({_AT_INGEST}\)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +83,50 @@ class SelfPairs:
     fitted_on: str
 
 
+def is_due(calibrator: Calibrator, images: int) -> bool:
+    """Whether an ingest that leaves so many images behind should calibrate the collection.
+
+    Not where the calibrator comes with the model or was fitted by hand, nor with too few images.
+    """
+    if images < FEWEST:
+        return False
+    if not calibrator.fitted:
+        return True
+    own = _LABEL.fullmatch(calibrator.fitted_on)
+    return own is not None and images >= GROWTH * int(own[1].replace(",", ""))
+
+
+def calibrate_itself(
+    collection: Collection, *, seed: int = 0, progress: Progress | None = None
+) -> CalibratorFit:
+    """Fit the calibrator to a collection at the end of an ingest, and store it in one rename.
+
+    Raises:
+        RunError: pixels of fewer than `FEWEST` drawn images are left; the errors of
+            `self_spectrum`. The old calibrator stays then.
+    """
+    pairs = self_spectrum(
+        collection, samples=SAMPLES_AT_INGEST, seed=seed, progress=progress, how=_AT_INGEST
+    )
+    if len(pairs.spectrum) < FEWEST:
+        raise RunError(
+            f"files or thumbnails are left of {len(pairs.spectrum)} drawn images, {FEWEST} are "
+            "needed"
+        )
+    fit = fit_calibrator(
+        pairs.spectrum, pairs.fitted_on, before=collection.model.calibrator, objective="exact"
+    )
+    collection.recalibrate(fit.calibrator)
+    return fit
+
+
 def self_spectrum(
     collection: Collection,
     *,
     samples: int = SAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    how: str = _BY_HAND,
 ) -> SelfPairs:
     """Vary images of a collection, embed them, compare them with all of it.
 
@@ -74,6 +135,7 @@ def self_spectrum(
         samples: images to draw; all, where there are fewer.
         seed: of the draw and the variations.
         progress: told of the images.
+        how: for the label, what kind of calibration this is.
 
     Raises:
         UsageError: fewer than 2 samples.
@@ -84,9 +146,10 @@ def self_spectrum(
     if samples < 2:
         raise UsageError(f"a self-calibration needs at least 2 samples, not {samples}")
     index = collection.index
-    if index.count() < 2:
+    count = index.count()
+    if count < 2:
         raise RunError(
-            f"{collection.folder.root} holds {index.count()} training images; a self-calibration "
+            f"{collection.folder.root} holds {count} training images; a self-calibration "
             "needs at least 2, ingest more"
         )
     ids = _drawn(index, samples, seed)
@@ -121,7 +184,7 @@ def self_spectrum(
         spectrum=spectrum,
         originals=originals,
         unusable=len(ids) - len(kept),
-        fitted_on=f"itself: {len(kept)} augmented images of {shown} (self-calibration)",
+        fitted_on=f"itself: {len(kept)} augmented images of {count:,} in {shown} ({how})",
     )
 
 

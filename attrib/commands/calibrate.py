@@ -45,16 +45,21 @@ def calibrate(
     distractors: DistractorsOption = None,
     root: RootOption = None,
     objective: Annotated[
-        Literal["published", "exact"],
+        Literal["published", "exact"] | None,
         typer.Option(
             help="published: the paper's loss, which usually gives influence a cut-off. exact: the "
             "divergence of the influence that answers give, never worse than the best softmax; "
-            "all images have influence then."
+            "all images have influence then. [default: published; with --self exact]",
+            show_default=False,
         ),
-    ] = "published",
+    ] = None,
     finite: Annotated[
         bool,
-        typer.Option("--finite", help="Keep a cut-off, so that answers need not be estimated."),
+        typer.Option(
+            "--finite",
+            help="Keep a cut-off, so that answers need not be estimated: published, also with "
+            "--self.",
+        ),
     ] = False,
     samples: Annotated[int, typer.Option(min=2, help="Images drawn for --self.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw for --self.")] = 0,
@@ -79,6 +84,8 @@ def calibrate(
         raise UsageError("--self takes its model and images from --data alone")
     if finite and objective == "exact":  # now, and not after the images were embedded
         raise UsageError("the exact objective has no cut-off; leave one of the two out")
+    if objective is None:
+        objective = "exact" if self_ and not finite else "published"
     if self_:
         spectrum, fit, where = _by_itself(data, samples, seed, objective, finite, dry_run)
     else:

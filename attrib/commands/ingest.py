@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
 _SHARD_SIZE = 1024
+_CALIBRATION = ("calibrator", "calibrated", "calibration_error")
 
 
 @ends_in_one_line
@@ -99,9 +100,18 @@ def ingest(
         int, typer.Option(min=1, help="Reject images of more pixels.")
     ] = _MAX_PIXELS,
     max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = _MAX_BYTES,
+    no_calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--no-calibrate",
+            help="Leave a calibrator that was never fitted as it is. Otherwise it is fitted to the "
+            "collection in the end, on augmented images of its own, and again once it has twice "
+            "the images.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Ingest training images: decode, embed, index.
+    """Ingest training images: decode, embed, index, calibrate.
 
     Killed at any moment, the same command goes on where it stopped. Images that are there
     unchanged are passed over. Images that cannot be used are listed by `attrib rejects`.
@@ -110,6 +120,13 @@ def ingest(
     from ingest.errors import UsageError
 
     bar = Bar("mapping  " if features else "embedding")
+    second = Bar("calibrating")
+    facts: dict[str, Any]
+
+    def calibrating() -> Bar:
+        bar.stop()
+        return second
+
     if features:
         for name, given in (
             ("SOURCE", bool(sources)),
@@ -117,6 +134,7 @@ def ingest(
             ("--threads", threads is not None),
             ("--max-pixels", max_pixels != _MAX_PIXELS),
             ("--max-bytes", max_bytes != _MAX_BYTES),
+            ("--no-calibrate", no_calibrate),
         ):
             if given:
                 raise UsageError(f"{name} is for images and does not go with --features")
@@ -127,7 +145,7 @@ def ingest(
             from attrib.feature_ingest import ingest_features_into
             from search.feature_ingest import SHARD_ROWS
 
-            report, facts = ingest_features_into(
+            report, of_features = ingest_features_into(
                 data,
                 features,
                 dataset=dataset,
@@ -139,6 +157,7 @@ def ingest(
                 quantization=quantization,
                 progress=bar,
             )
+            facts = {**of_features}
         else:
             from attrib.opened import ingest_into
             from ingest.decode import DecodeLimits
@@ -161,11 +180,20 @@ def ingest(
                 precision=precision,
                 quantization=quantization,
                 progress=bar,
+                calibrate=not no_calibrate,
+                calibrating=calibrating,
             )
     finally:
         bar.stop()
+        second.stop()
+    if facts.get("calibration_error"):
+        warn(
+            f"not calibrated: {facts['calibration_error']}; all images are in, and "
+            f"`attrib calibrate --self --data {data}` tries again"
+        )
     if json:
-        print_json({**vars(report), "data": str(data), "model": facts["model"]})
+        of_calibration = {name: facts[name] for name in _CALIBRATION if name in facts}
+        print_json({**vars(report), "data": str(data), "model": facts["model"], **of_calibration})
         _fail_where_broken(report)
         return
     rejected = sum(report.rejected.values())
@@ -181,6 +209,8 @@ def ingest(
         typer.echo(f"  {count:,} rejected: {reason}")
     if rejected:
         typer.echo(f"  which ones: attrib rejects --data {data}")
+    if facts.get("calibrated"):
+        typer.echo(f"calibrated on {facts['calibrator']['fitted_on']}")
     if facts["hint"]:
         warn(facts["hint"])
     _fail_where_broken(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_collection_calibrates_itself(run: Run, invoke: Run, own: Path, genera
         "support",
         "error",
     ]
-    said = "itself: 20 augmented images of clipart (self-calibration)"
+    said = "itself: 20 augmented images of 49 in clipart (self-calibration)"
     assert lines[0] == f"fitted on        {said}"
     assert lines[-1] == f"stored in {own}"
     after = info(invoke, own)
@@ -70,9 +71,10 @@ def test_a_collection_calibrates_itself(run: Run, invoke: Run, own: Path, genera
 def test_json_has_the_fit_and_a_dry_run_stores_nothing(invoke: Run, own: Path) -> None:
     before = info(invoke, own)
     command = ("calibrate", "--self", "--data", own, "--samples", "12", "--dry-run", "--json")
-    done = invoke(*command, "--objective", "exact")
+    done = invoke(*command)
     assert done.returncode == 0, done.stderr
     fit = json.loads(done.stdout)
+    assert fit["objective"] == "exact"
     assert fit["kl_after"] <= fit["kl_softmax"]
     assert fit["calibrator"]["b"] >= 0
     assert fit["finite"]["b"] < 0
@@ -81,6 +83,72 @@ def test_json_has_the_fit_and_a_dry_run_stores_nothing(invoke: Run, own: Path) -
     assert 0 <= fit["reliability"]["error"] <= 1
     assert fit["stored_in"] == ""
     assert info(invoke, own)["fingerprint"] == before["fingerprint"]
+    with_cut_off = json.loads(invoke(*command, "--finite").stdout)
+    assert with_cut_off["objective"] == "published"
+    assert with_cut_off["calibrator"]["b"] < 0
+
+
+def some_training(folder: Path, first: int, count: int) -> Path:
+    """Some of the example training images, without their metadata."""
+    folder.mkdir()
+    files = sorted((EXAMPLES / "training" / "images").iterdir())
+    for file in files[first : first + count]:
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_an_ingest_calibrates_the_collection_once(invoke: Run, tmp_path: Path) -> None:
+    data, one = tmp_path / "data", some_training(tmp_path / "one", 0, 64)
+    done = invoke("ingest", one, "--data", data, "--no-calibrate", "--json")
+    assert done.returncode == 0, done.stderr
+    left = json.loads(done.stdout)
+    assert (left["calibrated"], left["calibrator"]["fitted_on"]) == (False, "")
+    said = "itself: 64 augmented images of 64 in one (self-calibration at ingest)"
+    done = invoke("ingest", one, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"one: 0 ingested, 64 unchanged; {data} now holds 64 training images",
+        f"calibrated on {said}",
+    ]
+    first = info(invoke, data)
+    assert first["calibrator"]["fitted_on"] == said
+    assert first["calibrator"]["b"] >= 0
+    again = json.loads(invoke("ingest", one, "--data", data, "--json").stdout)
+    assert (again["calibrated"], again["calibrator"]) == (False, first["calibrator"])
+    two = some_training(tmp_path / "two", 64, 63)
+    grown = json.loads(invoke("ingest", two, "--data", data, "--json").stdout)
+    assert (grown["total"], grown["calibrated"]) == (127, False)
+    three = some_training(tmp_path / "three", 127, 1)
+    twice = json.loads(invoke("ingest", three, "--data", data, "--json").stdout)
+    assert (twice["total"], twice["calibrated"], twice["calibration_error"]) == (128, True, "")
+    assert twice["calibrator"]["fitted_on"] == (
+        "itself: 128 augmented images of 128 in one, three, two (self-calibration at ingest)"
+    )
+    assert info(invoke, data)["calibrator"] == twice["calibrator"]
+
+
+def test_an_ingest_that_cannot_calibrate_is_one(invoke: Run, tmp_path: Path) -> None:
+    data, one = tmp_path / "data", some_training(tmp_path / "one", 0, 64)
+    assert invoke("ingest", one, "--data", data, "--no-calibrate").returncode == 0
+    shutil.rmtree(one)
+    shutil.rmtree(data / "features" / "one" / "thumbnails")
+    two = some_training(tmp_path / "two", 64, 2)
+    done = invoke("ingest", two, "--data", data)
+    assert done.returncode == 0
+    assert done.stdout == f"two: 2 ingested; {data} now holds 66 training images\n"
+    assert (
+        "attrib: not calibrated: files or thumbnails are left of 2 drawn images, 64 are needed; "
+        f"all images are in, and `attrib calibrate --self --data {data}` tries again\n"
+    ) in done.stderr
+    assert info(invoke, data)["calibrator"]["fitted_on"] == ""
+
+
+def test_a_calibrator_of_the_models_is_kept(invoke: Run, tmp_path: Path) -> None:
+    data, one = tmp_path / "data", some_training(tmp_path / "one", 0, 64)
+    done = invoke("ingest", one, "--data", data, "--model", "efficientnet-lite0-clipart")
+    assert done.returncode == 0, done.stderr
+    assert "calibrated" not in done.stdout
+    assert info(invoke, data)["calibrator"]["fitted_on"].startswith("object_val ")
 
 
 def test_test_cases_calibrate_the_collection(

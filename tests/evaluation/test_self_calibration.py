@@ -18,7 +18,7 @@ from embed.calibrator import UNFITTED, Calibrator
 from embed.model import AttributionModel, identity_model, load, save_calibrator
 from embed.preprocess import Preprocessing
 from evaluation.fit import fit_calibrator
-from evaluation.self_calibration import self_spectrum
+from evaluation.self_calibration import FEWEST, calibrate_itself, is_due, self_spectrum
 from ingest.errors import ModelError, RunError, UsageError
 from ingest.source import open_sources
 from search.collection import Collection
@@ -84,7 +84,7 @@ def own(built: tuple[Path, Path], tmp_path: Path) -> Iterator[Collection]:
 def test_variations_are_attributed_to_the_images_they_are_of(own: Collection) -> None:
     pairs = self_spectrum(own, samples=100)
     assert (len(pairs.spectrum), pairs.originals, pairs.unusable) == (41, 41, 0)
-    assert pairs.fitted_on == "itself: 41 augmented images of smooth (self-calibration)"
+    assert pairs.fitted_on == "itself: 41 augmented images of 41 in smooth (self-calibration)"
     # The copies are exemplars of each other; every gallery is the whole collection.
     assert sorted(pairs.spectrum.positives.tolist()) == [1] * 39 + [2] * 2
     assert set(pairs.spectrum.gallery.tolist()) == {41}
@@ -151,6 +151,44 @@ def test_thumbnails_where_the_files_are_gone_or_changed(
         )
         with pytest.raises(RunError, match=f"^{line}$"):
             self_spectrum(other, samples=100)
+
+
+@pytest.mark.parametrize(
+    ("fitted_on", "images", "due"),
+    [
+        ("", FEWEST - 1, False),
+        ("", FEWEST, True),
+        ("", 10**9, True),
+        ("object_val (9 models, 5,128 distractors)", 10**9, False),
+        ("itself: 128 augmented images of 600 in a (self-calibration)", 10**9, False),
+        ("itself: 128 augmented images of 600 in a (self-calibration at ingest)", 1199, False),
+        ("itself: 128 augmented images of 600 in a (self-calibration at ingest)", 1200, True),
+        ("itself: 64 augmented images of 1,000 in a, b (self-calibration at ingest)", 1999, False),
+        ("itself: 64 augmented images of 1,000 in a, b (self-calibration at ingest)", 2000, True),
+    ],
+)
+def test_when_an_ingest_calibrates(fitted_on: str, images: int, due: bool) -> None:
+    assert is_due(Calibrator(0.05, -0.02, fitted_on), images) is due
+
+
+def test_a_collection_is_calibrated_by_itself_and_knows_of_how_many(
+    built: tuple[Path, Path], own: Collection
+) -> None:
+    line = "files or thumbnails are left of 41 drawn images, 64 are needed"
+    before = own.model
+    with pytest.raises(RunError, match=f"^{line}$"):
+        calibrate_itself(own)
+    assert own.model == before
+    again = open_sources([str(built[0])])
+    ingest(own, Colours, again, "once-more", settings=IngestSettings())
+    fit = calibrate_itself(own)
+    label = "itself: 82 augmented images of 82 in once-more, smooth (self-calibration at ingest)"
+    assert own.model.calibrator == fit.calibrator
+    assert fit.calibrator.fitted_on == label
+    assert fit.objective == "exact"
+    assert fit.kl_after <= fit.kl_softmax
+    assert not is_due(own.model.calibrator, 163)
+    assert is_due(own.model.calibrator, 164)
 
 
 def test_too_few(own: Collection, tmp_path: Path) -> None:
