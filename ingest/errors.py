@@ -28,6 +28,7 @@ __all__ = [
     "EmptyQueryError",
     "ImageError",
     "IndexFailedError",
+    "IndexRefusedError",
     "ModelError",
     "ModelMismatchError",
     "RejectReason",
@@ -120,3 +121,7 @@ class DataFolderBusyError(DataFolderError):
 
 class IndexFailedError(RunError):
     """The index refused or lost an operation."""
+
+
+class IndexRefusedError(IndexFailedError):
+    """The index does not do such a thing (strict mode, a quota); another question it may answer."""

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ingest.errors import (
     DataFolderBusyError,
@@ -20,14 +19,22 @@ from ingest.errors import (
     IndexFailedError,
     UsageError,
 )
+from search.checks import (
+    check_features,
+    check_fields,
+    check_points,
+    check_positive,
+    check_where,
+    pack_ids,
+    payloads_json,
+    unpack_ids,
+)
 from search.edge_channel import Channel, ProcessBusyError
 from search.edge_settings import EdgeSettings, read_settings, write_settings
-from search.index import INDEXED_FIELDS, Features, Hits, IndexInfo, Payload, Sample, Where
+from search.index import Features, Hits, IndexInfo, Payload, Sample, Where
 
 __all__ = ["EdgeIndex", "EdgeSettings"]
 
-_NORM_TOLERANCE = 1e-3  # what float16 features still reach; anything further off is another thing
-_NORM_EXACT = 1e-6  # closer than this a row is stored bit for bit
 _UPSERT_POINTS = 1000  # points a message
 _START_S = 60.0
 _LOAD_S = 900.0  # replaying a long write-ahead log, on a slow disk
@@ -143,19 +150,12 @@ class EdgeIndex:
         Raises UsageError, and changes nothing, where ids repeat, lengths differ, a vector is not
         finite or not of norm 1, or a payload is not JSON.
         """
-        packed = _pack(ids)
-        if len(vectors) != len(ids) or len(payloads) != len(ids):
-            raise UsageError(
-                f"{len(ids)} ids, {len(vectors)} vectors and {len(payloads)} payloads; "
-                "there must be as many of each"
-            )
-        if len(set(ids)) != len(ids):
-            raise UsageError("an id stands twice in one upsert")
-        rows = self._features(vectors, "vectors")
+        packed = pack_ids(ids)
+        rows = check_points(ids, vectors, payloads, self._dim)
         parts = []
         for start in range(0, len(ids), _UPSERT_POINTS):
             stop = min(start + _UPSERT_POINTS, len(ids))
-            parts.append((start, stop, _json(payloads[start:stop])))
+            parts.append((start, stop, payloads_json(payloads[start:stop])))
         self._points = None
         for start, stop, content in parts:
             self._channel.post(
@@ -177,12 +177,12 @@ class EdgeIndex:
 
         Of points exactly as similar as the last one, those of the lowest ids are returned.
         """
-        _check_positive("limit", limit)
-        condition = _condition(where)
-        rows = self._features(queries, "queries")
+        check_positive("limit", limit)
+        condition = check_where(where)
+        rows = check_features(queries, self._dim, "queries")
         found = self._channel.call("search", rows.tobytes(), limit, condition, exact)
         return [
-            Hits(_unpack(ids), np.frombuffer(similarities, dtype=np.float32))
+            Hits(unpack_ids(ids), np.frombuffer(similarities, dtype=np.float32))
             for ids, similarities in found
         ]
 
@@ -191,12 +191,14 @@ class EdgeIndex:
     ) -> list[Payload | None]:
         """Payloads in the order of `ids`, None where there is no such point."""
         chosen = None if fields is None else list(fields)
-        payloads: list[Payload | None] = json.loads(self._channel.call("fetch", _pack(ids), chosen))
+        payloads: list[Payload | None] = json.loads(
+            self._channel.call("fetch", pack_ids(ids), chosen)
+        )
         return payloads
 
     def vectors(self, ids: Sequence[UUID]) -> Features:
         """(ids, dim) in the order of `ids`; an unknown id raises IndexFailedError."""
-        content, missing = self._channel.call("vectors", _pack(ids))
+        content, missing = self._channel.call("vectors", pack_ids(ids))
         if missing:
             raise IndexFailedError(f"there is no point {UUID(bytes=missing)} in the index")
         return self._rows(content)
@@ -204,7 +206,7 @@ class EdgeIndex:
     def count(self, where: Where | None = None) -> int:
         """How many points match, exactly."""
         if where:
-            matching: int = self._channel.call("count", _condition(where))
+            matching: int = self._channel.call("count", check_where(where))
             return matching
         if (
             self._points is None or self._closed
@@ -214,25 +216,25 @@ class EdgeIndex:
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
         """How many points each value of an indexed field has, most frequent first."""
-        _check_fields([field])
-        _check_positive("limit", limit)
+        check_fields([field])
+        check_positive("limit", limit)
         return dict(self._channel.call("facet", field, limit))
 
     def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[UUID]]:
         """All matching ids in batches, ascending."""
-        _check_positive("batch", batch)
-        return self._pages(_condition(where), batch)
+        check_positive("batch", batch)
+        return self._pages(check_where(where), batch)
 
     def delete(self, ids: Sequence[UUID]) -> None:
         """Take points out; unknown ids are no error."""
         if len(ids):
             self._points = None
-            self._channel.call("delete", _pack(ids))
+            self._channel.call("delete", pack_ids(ids))
 
     def sample(self) -> Sample:
         """The fixed uniform sample, at most `settings.sample_size` points."""
         ids, content = self._channel.call("sample")
-        return Sample(_unpack(ids), self._rows(content))
+        return Sample(unpack_ids(ids), self._rows(content))
 
     def build(self, progress: Callable[[float], None] | None = None) -> None:
         """Bring graphs, quantization and sample up to date; minutes for a million points.
@@ -299,80 +301,12 @@ class EdgeIndex:
         while True:
             ids, after = self._channel.call("scroll", condition, after, batch)
             if ids:
-                yield _unpack(ids)
+                yield unpack_ids(ids)
             if not after:
                 return
 
     def _rows(self, content: bytes) -> Features:
         return np.frombuffer(content, dtype=np.float32).reshape(-1, self._dim)
-
-    def _features(self, given: Features, name: str) -> Features:
-        """`given` as contiguous float32 of norm 1; UsageError where it is not (nearly) that."""
-        if given.ndim != 2 or given.shape[1] != self._dim:
-            raise UsageError(
-                f"{name} must be an array of shape (n, {self._dim}), not {given.shape}"
-            )
-        if given.dtype.kind != "f":
-            raise UsageError(f"{name} must be floating point, not {given.dtype}")
-        rows = np.ascontiguousarray(given, dtype=np.float32)
-        norms: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        off = np.abs(norms - 1.0)
-        # Written so that a NaN counts as wrong: no comparison with it is true.
-        wrong = np.flatnonzero(~(off <= _NORM_TOLERANCE))
-        if len(wrong):
-            at = int(wrong[0])
-            what = "a number that is not finite"
-            if np.isfinite(rows[at]).all():
-                what = f"norm {norms[at]:.4g}"
-            raise UsageError(f"row {at} of {name} has {what}; features are L2-normalised")
-        if (off > _NORM_EXACT).any():
-            # The engine compares by inner product, which is the cosine only for norm 1.
-            rows = np.where(off[:, None] > _NORM_EXACT, rows / norms[:, None], rows)
-        return rows
-
-
-def _pack(ids: Sequence[UUID]) -> bytes:
-    try:
-        return b"".join([uuid.bytes for uuid in ids])
-    except AttributeError as exc:
-        raise UsageError("ids must be UUIDs") from exc
-
-
-def _unpack(ids: bytes) -> list[UUID]:
-    return [UUID(bytes=ids[at : at + _ID_BYTES]) for at in range(0, len(ids), _ID_BYTES)]
-
-
-def _json(payloads: Sequence[Payload]) -> bytes:
-    try:
-        if not all(isinstance(payload, dict) for payload in payloads):
-            raise TypeError("it is no dict")
-        return json.dumps(list(payloads), ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as exc:
-        detail = " ".join(str(exc).split())
-        raise UsageError(f"a payload cannot be stored as JSON: {detail}") from exc
-
-
-def _condition(where: Where | None) -> dict[str, list[str]] | None:
-    if not where:
-        return None
-    _check_fields(list(where))
-    condition = {}
-    for field, values in where.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-            raise UsageError(f"the filter on {field} must be a list of texts")
-        condition[field] = list(values)
-    return condition
-
-
-def _check_fields(names: Sequence[str]) -> None:
-    for name in names:
-        if name not in INDEXED_FIELDS:
-            raise UsageError(f"cannot filter by {name!r}; choose among {', '.join(INDEXED_FIELDS)}")
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise UsageError(f"{name} must be at least 1, not {value}")
 
 
 def _unusable(folder: Path, exc: OSError) -> DataFolderError:
