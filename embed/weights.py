@@ -203,6 +203,7 @@ def _few(names: Iterable[str]) -> str:
 
 def _line(exc: BaseException) -> str:
     # torch wraps the reason in a page of advice that would turn the protection off.
-    reason = re.search(r"WeightsUnpickler error: (.*)", str(exc))
-    text = reason[1].strip() if reason else " ".join(str(exc).split()) or type(exc).__name__
+    reason = re.search(r"WeightsUnpickler error:\s*(.*)", str(exc))
+    text = reason[1].strip() if reason else " ".join(str(exc).split())
+    text = text or type(exc).__name__
     return text if len(text) <= 160 else text[:157] + "..."

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache as kept
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed.lazy_embedder import LazyEmbedder
 from evaluation.bootstrap import Interval, paired_difference
 from evaluation.calibration_scores import CalibrationScores, calibration_scores
 from evaluation.case_set import CaseSet
@@ -26,7 +26,6 @@ from ingest.errors import ModelError
 
 if TYPE_CHECKING:
     from embed.model import AttributionModel
-    from evaluation.extract import Embeds
     from evaluation.features import CaseFeatures
     from evaluation.through_index import ThroughIndex
     from search.edge import EdgeIndex
@@ -174,13 +173,7 @@ def _extracted(
     note: Note,
 ) -> _Base:
     backbone, weights = model.backbone, model.weights_hash
-
-    @kept
-    def embedder() -> Embeds:
-        from embed.embedder import Embedder
-
-        return Embedder(backbone)
-
+    embedder = LazyEmbedder(model)
     with watch("embedding distractors") as bar:
         gallery = distractors(
             spec,

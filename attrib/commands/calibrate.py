@@ -146,7 +146,7 @@ def _by_cases(
     dry_run: bool,
 ) -> tuple[Spectrum, CalibratorFit, str]:
     from attrib.console import Bar
-    from attrib.lazy_embedder import LazyEmbedder
+    from embed.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.cases import cases_in, exemplar_paths
     from evaluation.extract import case_features

@@ -154,7 +154,7 @@ def _run(
     import numpy as np
 
     from attrib.console import Bar
-    from attrib.lazy_embedder import LazyEmbedder
+    from embed.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.case_set import excluded_exemplars, read_cases
     from evaluation.cases import exemplar_paths, model_hash, refuse_overlap

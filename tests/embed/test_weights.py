@@ -109,7 +109,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "w.pth"
     torch.save({"a": Command()}, path)
     plain = tmp_path / "plain.pth"  # no zip around it, and a newer protocol
-    plain.write_bytes(pickle.dumps({"a": Command()}))
+    plain.write_bytes(pickle.dumps({"a": Command()}, protocol=4))
     with pytest.raises(WeightsError) as caught:
         read_state(path)
     assert str(caught.value) == (
@@ -118,8 +118,9 @@ def test_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     with pytest.raises(WeightsError) as caught:
         read_state(plain)
-    assert str(caught.value).startswith(f"{plain} cannot be read as a PyTorch file: ")
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        f"{plain} cannot be read as a PyTorch file: Unsupported operand 149"
+    )
     assert not (tmp_path / "harmed").exists()
 
 
