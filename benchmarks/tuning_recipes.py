@@ -280,6 +280,8 @@ def _recipes() -> dict[str, Recipe]:
     plain = TuningSettings(start="identity")
     short = replace(plain, steps=100, patience=3)
     still = replace(plain, steps=0)
+    # The penalty is a sum: at 1 it lets no weight of some 2,000 move.
+    channel = replace(short, kind="channel", learning_rate=1e-2, orthogonality=1e-3)
     found: dict[str, Recipe] = {
         DEFAULT: partial(_learned, start="pairs", settings=plain),
         "untuned": _untuned,
@@ -309,13 +311,11 @@ def _recipes() -> dict[str, Recipe]:
         "paper's form, standardised start": partial(
             _learned, start="leading standardised", settings=short
         ),
-        "channel": partial(
-            _learned, start="identity", settings=replace(short, kind="channel", learning_rate=1e-2)
-        ),
+        "channel": partial(_learned, start="identity", settings=channel),
         "channel on standardised": partial(
             _learned,
             start="standardised",
-            settings=replace(short, kind="channel", learning_rate=1e-2),
+            settings=channel,
         ),
         "MLP": partial(_learned, start="identity", settings=replace(short, kind="mlp")),
         "MLP on pairs": partial(_learned, start="pairs", settings=replace(short, kind="mlp")),

@@ -22,7 +22,7 @@ Map = Callable[[Floats], Floats]
 HIDDEN = 256
 STEPS, EVERY, PATIENCE = 200, 20, 4
 IMAGES, QUEUE = 4, 1024
-TEMPERATURE, RATE, DECAY = 0.1, 1e-3, 1e-2
+TEMPERATURE, RATE, DECAY = 0.1, 1e-4, 1e-2
 
 
 class _Residual(nn.Module):
@@ -66,7 +66,7 @@ def residual_pair(data: TuningData, score: Callable[[Map, Map], float]) -> tuple
             TEMPERATURE,
         )
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         at += 1
         if at % EVERY == 0 and (found := score(*(now := _maps(sides)))) > top:
