@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attrib.lazy_embedder import LazyEmbedder
 from benchmarks.tuning_fold import Fold, View
 from benchmarks.tuning_recipes import DEFAULT, RECIPES
+from embed.lazy_embedder import LazyEmbedder
 from embed.registry import find_model
 from evaluation.bootstrap import CONFIDENCE, Interval, mean_intervals, paired_difference
 from evaluation.case_set import excluded_exemplars, read_cases
