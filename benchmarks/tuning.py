@@ -43,7 +43,6 @@ from evaluation.tuning import join_cases, split_models
 BACKBONES = ("efficientnet-lite0-stages-48px", "efficientnet-lite0")
 STOP = 0.2
 METRICS = ("recall_5", "map")
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,11 +216,11 @@ def _rows(
             **_by_metric("", mean_intervals(found, owner)),
             **_by_metric("_gain", gain),
             **{
-                f"{metric}_better": _away(one) and one.mean > 0
+                f"{metric}_better": one.excludes_zero and one.mean > 0
                 for metric, one in zip(METRICS, gain, strict=True)
             },
             **{
-                f"{metric}_corrected": _away(one) for metric, one in zip(METRICS, hard, strict=True)
+                f"{metric}_corrected": one.excludes_zero for metric, one in zip(METRICS, hard, strict=True)
             },
             "seconds": seconds[name],
         }
@@ -265,11 +264,6 @@ def _gain(found: object) -> str:
 
 def _listed(names: list[str]) -> str:
     return "; ".join(names) or "none"
-
-
-def _away(gain: Interval) -> bool:
-    """Whether 0 lies outside, by more than a sum of zeros and ones may be off by rounding."""
-    return gain.excludes_zero and min(abs(gain.low or 0.0), abs(gain.high or 0.0)) > ROUNDING
 
 
 def _say(line: str) -> None:

@@ -41,7 +41,7 @@ class TuningSettings:
         out_dim: length of the feature, for `aligned` and mlp; others keep the backbone's.
         hidden_dim: of an mlp.
         temperature: of the loss, in units of cosine.
-        orthogonality: weight of |M M^T - I|^2 (linear) or of |w^2 - 1|^2 (channel).
+        orthogonality: weight of |M M^T - I|^2 (linear) or of the mean of (w^2 - 1)^2 (channel).
         learning_rate: Adam's.
         models_per_batch: customized models in a batch; all where there are fewer.
         images_per_model: generated images of each in a batch.

@@ -27,6 +27,7 @@ ENOUGH = 6
 """Models below which nothing is said to differ: all n lie on one side of the truth by chance once
 in 2^(n - 1), and then so does every resample; only from 6 on is that less than 1 in 20."""
 
+_ROUNDING = 1e-9
 _DRAWN = 2_000_000  # counts of models held at a time
 
 
@@ -50,10 +51,13 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside of the interval, and there are at least `ENOUGH` models."""
+        """Whether 0 lies outside of the interval, and there are at least `ENOUGH` models.
+
+        Scores lie in 0..1; what is nearer to 0 than their sums are rounded to is 0.
+        """
         if self.low is None or self.high is None or self.models < ENOUGH:
             return False
-        return self.low > 0 or self.high < 0
+        return self.low > _ROUNDING or self.high < -_ROUNDING
 
     def to_dict(self) -> dict[str, float | int | None]:
         """Its fields; a mean of nothing is None."""

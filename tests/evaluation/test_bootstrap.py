@@ -135,6 +135,12 @@ def test_too_few_models_never_tell_a_difference(models: int, told: bool) -> None
     assert interval.excludes_zero is told
 
 
+@pytest.mark.parametrize(("low", "told"), [(8.7e-19, False), (1e-6, True)])
+def test_what_is_rounded_is_no_difference(low: float, told: bool) -> None:
+    assert Interval(low, low, 0.01, 12, 72).excludes_zero is told
+    assert Interval(-low, -0.01, -low, 12, 72).excludes_zero is told
+
+
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(
         UsageError,
