@@ -220,7 +220,8 @@ def _rows(
                 for metric, one in zip(METRICS, gain, strict=True)
             },
             **{
-                f"{metric}_corrected": one.excludes_zero for metric, one in zip(METRICS, hard, strict=True)
+                f"{metric}_corrected": one.excludes_zero
+                for metric, one in zip(METRICS, hard, strict=True)
             },
             "seconds": seconds[name],
         }

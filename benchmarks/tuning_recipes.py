@@ -280,8 +280,7 @@ def _recipes() -> dict[str, Recipe]:
     plain = TuningSettings(start="identity")
     short = replace(plain, steps=100, patience=3)
     still = replace(plain, steps=0)
-    # The penalty is a sum: at 1 it lets no weight of some 2,000 move.
-    channel = replace(short, kind="channel", learning_rate=1e-2, orthogonality=1.9)  # a mean of 1,904
+    channel = replace(short, kind="channel", learning_rate=1e-2, orthogonality=1.9)
     found: dict[str, Recipe] = {
         DEFAULT: partial(_learned, start="pairs", settings=plain),
         "untuned": _untuned,
