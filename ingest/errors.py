@@ -14,6 +14,7 @@
         |-- DataFolderError     a data folder that is missing, read-only, full or of a newer format
         |   `-- DataFolderBusyError   another process is using it
         `-- IndexFailedError    the index refused or lost an operation
+            `-- IndexRefusedError     it does not do such a thing, by strict mode or quota
 
 Vendor errors (PIL, torch, Qdrant, pyarrow, sqlite) are translated at the one edge where they enter,
 with ``raise ... from exc``.
@@ -55,6 +56,17 @@ class RejectReason(StrEnum):
     DUPLICATE_KEY = "key used twice in one dataset"
     SOURCE_CUT_OFF = "source cut off"
     UNUSABLE_FEATURES = "unusable features"
+    BAD_URL = "not a web address"
+    DEAD_LINK = "dead link"
+    REFUSED = "refused by the server"
+    OPTED_OUT = "opted out"
+    FORBIDDEN_ADDRESS = "not a public address"
+    TOO_MANY_REDIRECTS = "too many redirects"
+    NO_CONNECTION = "no connection"
+    TIMED_OUT = "timed out"
+    SERVER_ERROR = "server error"
+    TOO_MANY_REQUESTS = "too many requests"
+    OTHER_CONTENT = "other content than listed"
 
 
 class AttribError(Exception):

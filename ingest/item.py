@@ -32,6 +32,7 @@ class Item:
         signature: changes whenever the image, a sidecar or its metadata row does.
         sidecars: the files beside it that describe it, in order of precedence.
         metadata: what a table says of it; sidecars win over it.
+        origin: its place where that is not `path`: the URL, of a list of URLs.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Item:
     signature: str
     sidecars: tuple[Path, ...] = ()
     metadata: Metadata = field(default_factory=Metadata)
+    origin: str = ""
 
 
 class ItemSource(ABC):
@@ -48,11 +50,11 @@ class ItemSource(ABC):
 
     Attributes:
         name: for people.
-        kind: always ``items``.
+        kind: ``items``, or ``urls`` where they have to be downloaded.
         max_bytes: larger files are rejected unread.
     """
 
-    kind: ClassVar[Literal["items"]] = "items"
+    kind: ClassVar[Literal["items", "urls"]] = "items"
 
     def __init__(self, path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = path

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ingest.errors import SourceError
-from ingest.item import Item, ItemSource, item_at, printable
+from ingest.item import Item, ItemSource, item_at
 from ingest.metadata import Metadata
-from ingest.table import open_table, require_files_column, urls_not_downloaded
+from ingest.table import open_table, require_files_column, text_lines
 
 __all__ = ["LISTING_SUFFIXES", "ListingSource"]
 
@@ -36,7 +36,7 @@ class ListingSource(ItemSource):
         is_text = self.path.suffix.lower() == ".txt"
         found = False
         for number, (text, metadata) in enumerate(
-            self._lines() if is_text else self._rows(), start=1
+            ((line, None) for line in text_lines(self.path)) if is_text else self._rows(), start=1
         ):
             found = True
             if not text:
@@ -44,22 +44,14 @@ class ListingSource(ItemSource):
                 yield item_at(folder / "", f"{self.path.name}#row{number}", metadata=metadata)
                 continue
             if _IS_URL.match(text):
-                raise urls_not_downloaded(self.name)
+                raise SourceError(
+                    f"{self.name} lists files and URLs: put the URLs into a list of their own"
+                )
             path = Path(os.path.normpath(folder / text))
             key = path.relative_to(folder) if path.is_relative_to(folder) else path
             yield item_at(path, key.as_posix(), metadata=metadata)
         if not found:
             raise SourceError(f"no images in {self.name} (it lists no files)")
-
-    def _lines(self) -> Iterator[tuple[str, Metadata | None]]:
-        try:
-            with self.path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-                for line in lines:
-                    text = line.strip()
-                    if text and not text.startswith("#"):
-                        yield text, None
-        except OSError as exc:
-            raise SourceError(f"cannot read {self.name}: {printable(str(exc.strerror))}") from exc
 
     def _rows(self) -> Iterator[tuple[str, Metadata | None]]:
         table = open_table(self.path)

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
+from ingest.download_settings import DownloadSettings
 from ingest.errors import SourceError, UsageError
 from ingest.folder import FilesSource, FolderSource
 from ingest.formats import has_image_suffix
 from ingest.item import DEFAULT_MAX_BYTES, Item, ItemSource, printable
+from ingest.list_kind import open_list
 from ingest.listing import LISTING_SUFFIXES, ListingSource
 from ingest.tar import TarSource, is_tar_name
+from ingest.url_source import UrlListSource
 
 __all__ = [
     "FilesSource",
@@ -27,11 +30,12 @@ __all__ = [
     "ListingSource",
     "Source",
     "TarSource",
+    "UrlListSource",
     "open_sources",
 ]
 
 Source = ItemSource | TarSource
-"""What can be ingested; `kind` tells the two apart (``items`` or ``tar``)."""
+"""What can be ingested; `kind` tells them apart (``items``, ``urls`` or ``tar``)."""
 
 _IS_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HAS_WILDCARD = re.compile(r"[*?\[]")
@@ -39,7 +43,11 @@ _RANGE = re.compile(r"\{(?P<first>-?\d{1,18})\.\.(?P<last>-?\d{1,18})")
 _MAX_EXPANDED = 1_000_000
 
 
-def open_sources(specs: Sequence[str], max_bytes: int = DEFAULT_MAX_BYTES) -> list[Source]:
+def open_sources(
+    specs: Sequence[str],
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    download: DownloadSettings | None = None,
+) -> list[Source]:
     """The sources that the specs name, in their order, each file or folder once.
 
     A spec is a folder, a tar (``.tar``, ``.tar.gz``, ``.tgz``), a list (``.txt``, ``.parquet``,
@@ -50,6 +58,7 @@ def open_sources(specs: Sequence[str], max_bytes: int = DEFAULT_MAX_BYTES) -> li
     Args:
         specs: as a person types them; ``~`` is the home folder.
         max_bytes: larger image files are rejected without being read.
+        download: how the images of lists of URLs are downloaded.
 
     Raises:
         UsageError: no spec, an unbalanced brace, a pattern without end, a URL.
@@ -68,7 +77,7 @@ def open_sources(specs: Sequence[str], max_bytes: int = DEFAULT_MAX_BYTES) -> li
         elif is_tar_name(path.name):
             sources.append(TarSource(path, max_bytes))
         elif path.suffix.lower() in LISTING_SUFFIXES:
-            sources.append(ListingSource(path, max_bytes))
+            sources.append(open_list(path, max_bytes, download))
         elif has_image_suffix(path):
             # One source for all images of a folder, so that its table is read once.
             images.setdefault(path.parent, []).append(path.name)

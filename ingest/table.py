@@ -22,7 +22,7 @@ __all__ = [
     "files_column",
     "open_table",
     "require_files_column",
-    "urls_not_downloaded",
+    "text_lines",
 ]
 
 TABLE_NAMES = ("metadata.parquet", "metadata.csv")
@@ -30,7 +30,6 @@ TABLE_NAMES = ("metadata.parquet", "metadata.csv")
 
 _PARQUET_BATCH_ROWS = 1024
 _CSV_BLOCK_BYTES = 16 * 1024 * 1024
-_URL_COLUMNS = ("url",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +76,27 @@ def require_files_column(table: OpenTable) -> str:
     if column is not None:
         return column
     name = printable(str(table.path))
-    if column_named(_URL_COLUMNS, table.columns) is not None:
-        raise urls_not_downloaded(name)
     raise SourceError(
         f"{name} has no column that names the image files: it has {', '.join(table.columns)}"
         f" and needs one of {', '.join(FILE_COLUMNS)}"
     )
 
 
-def urls_not_downloaded(name: str) -> SourceError:
-    """The error for a source that lists addresses."""
-    return SourceError(
-        f"{name} lists URLs: URLs are not downloaded by this version;"
-        " download them with img2dataset and ingest its output"
-    )
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a text list without spaces around them; blank ones and ``#`` are passed over.
+
+    Raises:
+        SourceError: when it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            for line in lines:
+                text = line.strip()
+                if text and not text.startswith("#"):
+                    yield text
+    except OSError as exc:
+        name = printable(str(path))
+        raise SourceError(f"cannot read {name}: {printable(str(exc.strerror))}") from exc
 
 
 class MetadataTable:

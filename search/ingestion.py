@@ -23,9 +23,9 @@ from ingest.decode import DecodeLimits
 from ingest.errors import SourceError
 from ingest.ledger import TarRow
 from ingest.record import ImageRecord, Reject
-from ingest.source import Item, ItemSource, Source, TarSource
+from ingest.source import Item, ItemSource, Source, TarSource, UrlListSource
 from search.collection import Collection
-from search.plan import Plan, broken_signature, origin_of
+from search.plan import Plan, Work, broken_signature, origin_of
 from search.rejects import write_rejects
 from search.removal import carry_out_removals, mend
 from search.writer import Batch, Failure, Finished, Origin, Started, Writer
@@ -201,11 +201,16 @@ class _Run:
                 self._take(*event.result())
 
     def _events(self, sources: Sequence[Source]) -> Iterator[_Event]:
-        for work in self._plan.works(sources):
+        for work, downloads in _downloading(self._plan.works(sources)):
             yield Started(self._next, work.source.name)
             self._next += 1
             if isinstance(work.source, TarSource):
                 yield from self._read_tar(work.source)
+            elif downloads is not None:
+                for item, record in zip(work.items or (), downloads, strict=True):
+                    origin = Origin(item.origin, item.signature)
+                    yield self._pool.submit(_prepare_record, record, origin, *self._arguments)
+                yield Finished()
             else:
                 for item in work.items or ():
                     yield self._pool.submit(_prepare_item, work.source, item, *self._arguments)
@@ -263,6 +268,23 @@ class _pool(ThreadPoolExecutor):  # noqa: N801
 
     def __exit__(self, kind: object, *exc: object) -> None:
         self.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def _downloading(
+    works: Iterable[Work],
+) -> Iterator[tuple[Work, Iterator[ImageRecord | Reject] | None]]:
+    """Each work with its downloads, where it is of URLs.
+
+    The downloads of a shard begin before the shard in front of it is done, so that its slowest
+    image is waited for in company.
+    """
+    waiting: deque[tuple[Work, Iterator[ImageRecord | Reject] | None]] = deque()
+    for work in works:
+        of_urls = work.source if isinstance(work.source, UrlListSource) else None
+        waiting.append((work, of_urls.records(work.items or ()) if of_urls else None))
+        while len(waiting) > (1 if of_urls else 0):
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _ahead(events: Iterable[_Event], count: int) -> Iterator[_Event]:

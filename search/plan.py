@@ -110,7 +110,7 @@ class Plan:
                 self.buried += 1
                 continue
             entry = known.get(item.key)
-            origin = origin_of(item.path)
+            origin = item.origin or origin_of(item.path)
             if entry is None:
                 yield item
             elif is_another(entry, origin):

@@ -14,10 +14,6 @@ from ingest.errors import RejectReason, SourceError
 from ingest.record import ImageRecord, Reject
 from ingest.source import ListingSource, open_sources
 
-URLS = (
-    "URLs are not downloaded by this version; download them with img2dataset and ingest its output"
-)
-
 
 def keys(path: Path) -> list[str]:
     return [item.key for item in ListingSource(path).items()]
@@ -53,13 +49,14 @@ def test_listed_files_are_read_with_their_sidecars(tmp_path: Path) -> None:
     assert list(source.items())[1].signature != missing.signature
 
 
-@pytest.mark.parametrize("url", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
-def test_text_lists_of_urls(tmp_path: Path, url: str) -> None:
-    listing = tmp_path / "urls.txt"
-    listing.write_text(f"{url}\n")
+def test_text_lists_of_files_and_urls(tmp_path: Path) -> None:
+    listing = tmp_path / "mixed.txt"
+    listing.write_text("a.jpg\nHTTPS://example.org/a.jpg\n")
     with pytest.raises(SourceError) as caught:
         keys(listing)
-    assert str(caught.value) == f"{listing} lists URLs: {URLS}"
+    assert str(caught.value) == (
+        f"{listing} lists files and URLs: put the URLs into a list of their own"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n\n"])
@@ -130,15 +127,6 @@ def test_parquet_without_paths(tmp_path: Path) -> None:
         f"{listing} has no column that names the image files:"
         " it has id, caption and needs one of file, file_name, path, image_path, key, image"
     )
-
-
-@pytest.mark.parametrize("column", ["url", "URL"])
-def test_parquet_with_urls_only(tmp_path: Path, column: str) -> None:
-    listing = tmp_path / "laion.parquet"
-    pq.write_table(pa.table({column: ["http://x.org/a"], "TEXT": ["x"]}), listing)
-    with pytest.raises(SourceError) as caught:
-        keys(listing)
-    assert str(caught.value) == f"{listing} lists URLs: {URLS}"
 
 
 def test_parquet_whose_path_column_holds_something_else(tmp_path: Path) -> None:
