@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +14,7 @@ from PIL import Image
 from embed.backbones import DEFAULT_BACKBONE
 from embed.registry import find_model
 from ingest.decode import DecodeLimits, decode
+from ingest.download_settings import DownloadSettings
 from ingest.errors import (
     AttribError,
     DataFolderError,
@@ -21,7 +23,7 @@ from ingest.errors import (
     SourceError,
     UsageError,
 )
-from ingest.source import TarSource, open_sources
+from ingest.source import TarSource, UrlListSource, open_sources
 from search.answer import Attribution
 from search.collection import Collection
 from search.edge_settings import EdgeSettings
@@ -209,11 +211,13 @@ def ingest_into(
     progress: Progress | None = None,
     calibrate: bool = True,
     calibrating: Callable[[], Progress] | None = None,
+    retry_failed: bool = False,
+    download: DownloadSettings | None = None,
 ) -> tuple[IngestReport, dict[str, Any]]:
     """Ingest training images into a data folder; see ``attrib ingest``.
 
     Args beyond the command's: `progress` of the images, and `calibrating`, called for that of the
-    calibration where there is one.
+    calibration where there is one; `download`, how the images of lists of URLs are fetched.
 
     Returns the report and facts of the run (`model`, `hint`; `calibrator`, whether it was
     `calibrated` now, and why that failed, `calibration_error`).
@@ -223,7 +227,7 @@ def ingest_into(
         RunError: sources that cannot be read, a disk that refuses, an index that fails.
     """
     settings = settings or IngestSettings()
-    opened = open_sources(list(sources), settings.limits.max_bytes)
+    opened = open_sources(list(sources), settings.limits.max_bytes, download)
     for source in opened:
         if not isinstance(source, TarSource):
             next(source.items(), None)  # a source without images fails before anything is made
@@ -240,7 +244,13 @@ def ingest_into(
         return chosen.with_weights(embedder.weights_hash)
 
     edge = EdgeSettings(quantization=quantization)
-    with Collection.create(Path(data), wanted, first, settings=edge) as collection:
+    with (
+        ExitStack() as downloads,
+        Collection.create(Path(data), wanted, first, settings=edge) as collection,
+    ):
+        for source in opened:
+            if isinstance(source, UrlListSource):
+                downloads.callback(source.close)
         if loaded:
             collection.adopt(loaded[0])
         report = run_ingest(
@@ -250,6 +260,7 @@ def ingest_into(
             name,
             settings=settings,
             force=force,
+            retry_failed=retry_failed,
             progress=progress,
         )
         hint = ""

@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeAlias
 
 import httpcore
@@ -25,6 +25,10 @@ Resolver: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_NEVER_PUBLIC_V4 = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+_NEVER_PUBLIC_V6 = IPv6Network("3fff::/20")
+"""Of protocols and documentation; which of these Python calls global depends on its version."""
+
 _MAX_ADDRESSES_TRIED = 3
 _RESOLVER_THREADS = 64
 
@@ -43,7 +47,7 @@ def is_public(text: str) -> bool:
     carried = _carried(address)
     if carried is not None:
         return _is_public_v4(carried)
-    return address in _GLOBAL_UNICAST and address.is_global and not address.is_multicast
+    return address in _GLOBAL_UNICAST and address not in _NEVER_PUBLIC_V6 and address.is_global
 
 
 def _carried(address: IPv6Address) -> IPv4Address | None:
@@ -53,7 +57,9 @@ def _carried(address: IPv6Address) -> IPv4Address | None:
 
 
 def _is_public_v4(address: IPv4Address) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    if address.is_multicast or address.is_reserved:
+        return False
+    return address.is_global and not any(address in network for network in _NEVER_PUBLIC_V4)
 
 
 class SystemResolver:

@@ -106,9 +106,12 @@ def ingest(
     *,
     settings: IngestSettings,
     force: bool = False,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Bring `sources` into the collection as `dataset`; what is there unchanged is passed over.
+
+    With `retry_failed`, images that could not be used are tried again.
 
     `backbone` is called for the loaded backbone once there is something to embed.
 
@@ -126,7 +129,7 @@ def ingest(
         begun = ledger.mark(mark)
         forced_from = int(begun) if begun is not None else ledger.next_shard()
         ledger.set_mark(mark, str(forced_from))
-    plan = Plan(ledger, dataset, settings.shard_size, forced_from)
+    plan = Plan(ledger, dataset, settings.shard_size, forced_from, retry_failed)
     if progress is not None:
         progress.start(plan.pending(sources))
     dim = collection.model.backbone.dim

@@ -34,6 +34,7 @@ class Plan:
     Attributes:
         forced_from: with ``--force``, the number of the first shard of this forced run: what
             stands in an older one is embedded again.
+        retry_failed: images that could not be used are tried again.
         unchanged: images passed over since the ledger has them as they are.
         buried: images passed over since they were taken down.
         clashes: images whose key another file of the dataset has.
@@ -44,6 +45,7 @@ class Plan:
     dataset: str
     shard_size: int
     forced_from: int | None = None
+    retry_failed: bool = False
     unchanged: int = 0
     buried: int = 0
     clashes: list[Reject] = field(default_factory=list)
@@ -51,7 +53,9 @@ class Plan:
 
     def pending(self, sources: Sequence[Source]) -> int | None:
         """How many images there are to do; None where a tar would have to be read to know."""
-        counting = Plan(self.ledger, self.dataset, self.shard_size, self.forced_from)
+        counting = Plan(
+            self.ledger, self.dataset, self.shard_size, self.forced_from, self.retry_failed
+        )
         total = 0
         for work in counting.works(sources):
             if work.items is None:
@@ -122,6 +126,8 @@ class Plan:
 
     def _is_stale(self, entry: Known, item: Item, origin: str) -> bool:
         if self.forced_from is not None and entry.shard < self.forced_from:
+            return True
+        if self.retry_failed and not entry.usable:
             return True
         moved = entry.origin != origin and not Path(entry.origin).exists()
         return moved or entry.signature != item.signature

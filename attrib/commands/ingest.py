@@ -19,6 +19,9 @@ _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
 _SHARD_SIZE = 1024
+_DOWNLOAD_CONCURRENCY = 128
+_PER_HOST = 4
+_TIMEOUT_S = 20.0
 _CALIBRATION = ("calibrator", "calibrated", "calibration_error")
 
 
@@ -30,7 +33,8 @@ def ingest(
             metavar="SOURCE",
             show_default=False,
             help="Folders, WebDataset tars (brace patterns such as {00000..00010}.tar work), or "
-            "lists of local paths (.txt, .parquet).",
+            "lists of local paths or of URLs (.txt, .parquet, .csv; LAION's parquet files as they "
+            "are).",
         ),
     ] = None,
     features: Annotated[
@@ -63,6 +67,14 @@ def ingest(
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Embed unchanged images again, too.")
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try rejected images and failed downloads again. Otherwise they are passed over "
+            "until they change.",
+        ),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = _BATCH_SIZE,
     shard_size: Annotated[
@@ -109,6 +121,46 @@ def ingest(
             "the images.",
         ),
     ] = False,
+    keep_images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of URLs: keep what is downloaded as WebDataset tars in this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    download_concurrency: Annotated[
+        int, typer.Option(min=1, max=4096, help="Of URLs: requests at a time.")
+    ] = _DOWNLOAD_CONCURRENCY,
+    per_host: Annotated[
+        int, typer.Option(min=1, max=1024, help="Of URLs: requests to one host at a time.")
+    ] = _PER_HOST,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Of URLs: seconds that one try may take.")
+    ] = _TIMEOUT_S,
+    contact: Annotated[
+        str,
+        typer.Option(
+            envvar="ATTRIB_CONTACT",
+            help="Of URLs: a mail or web address for the User-Agent, as many hosts ask for.",
+            show_default=False,
+        ),
+    ] = "",
+    ignore_opt_out: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-opt-out",
+            help="Of URLs: fetch what robots.txt, X-Robots-Tag or a TDM reservation withhold, from "
+            "hosts that are yours or gave you leave. Every record says so.",
+        ),
+    ] = False,
+    allow_private: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private",
+            help="Of URLs: also from addresses that are not public (127.0.0.1, 10.0.0.0/8 ...).",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Ingest training images: decode, embed, index, calibrate.
@@ -135,6 +187,10 @@ def ingest(
             ("--max-pixels", max_pixels != _MAX_PIXELS),
             ("--max-bytes", max_bytes != _MAX_BYTES),
             ("--no-calibrate", no_calibrate),
+            ("--retry-failed", retry_failed),
+            ("--keep-images", keep_images is not None),
+            ("--ignore-opt-out", ignore_opt_out),
+            ("--allow-private", allow_private),
         ):
             if given:
                 raise UsageError(f"{name} is for images and does not go with --features")
@@ -161,6 +217,7 @@ def ingest(
         else:
             from attrib.opened import ingest_into
             from ingest.decode import DecodeLimits
+            from ingest.download_settings import DownloadSettings
             from search.ingestion import IngestSettings
 
             settings = IngestSettings(
@@ -182,6 +239,16 @@ def ingest(
                 progress=bar,
                 calibrate=not no_calibrate,
                 calibrating=calibrating,
+                retry_failed=retry_failed,
+                download=DownloadSettings(
+                    concurrency=download_concurrency,
+                    per_host=per_host,
+                    timeout_s=timeout_s,
+                    contact=contact,
+                    ignore_opt_out=ignore_opt_out,
+                    allow_private=allow_private,
+                    keep_images=keep_images,
+                ),
             )
     finally:
         bar.stop()
