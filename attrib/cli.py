@@ -14,6 +14,7 @@ from attrib.commands import (
     info,
     ingest,
     models,
+    plan,
     query,
     reindex,
     rejects,
@@ -61,6 +62,7 @@ app.command("info")(info.info)
 app.command("reindex")(reindex.reindex)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
+app.command("plan")(plan.plan)
 app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(models.app, name="models")
