@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "check_positive",
     "check_where",
     "pack_ids",
+    "payload_sizes",
     "payloads_json",
     "unpack_ids",
 ]
@@ -88,10 +90,22 @@ def unpack_ids(ids: bytes) -> list[UUID]:
 
 def payloads_json(payloads: Sequence[Payload]) -> bytes:
     """Payloads as one JSON list; UsageError where one cannot be written so."""
+    with _as_json(payloads):
+        return json.dumps(list(payloads), ensure_ascii=False, allow_nan=False).encode()
+
+
+def payload_sizes(payloads: Sequence[Payload]) -> list[int]:
+    """About how many bytes each payload is as JSON; UsageError where one cannot be written so."""
+    with _as_json(payloads):
+        return [len(json.dumps(payload, allow_nan=False)) for payload in payloads]
+
+
+@contextmanager
+def _as_json(payloads: Sequence[Payload]) -> Iterator[None]:
     try:
         if not all(isinstance(payload, dict) for payload in payloads):
             raise TypeError("it is no dict")
-        return json.dumps(list(payloads), ensure_ascii=False, allow_nan=False).encode()
+        yield
     except (TypeError, ValueError, RecursionError) as exc:
         detail = " ".join(str(exc).split())
         raise UsageError(f"a payload cannot be stored as JSON: {detail}") from exc

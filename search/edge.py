@@ -220,10 +220,12 @@ class EdgeIndex:
         check_positive("limit", limit)
         return dict(self._channel.call("facet", field, limit))
 
-    def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[UUID]]:
-        """All matching ids in batches, ascending."""
+    def scroll(
+        self, where: Where | None = None, *, batch: int = 1000, start: UUID | None = None
+    ) -> Iterator[list[UUID]]:
+        """All matching ids in batches, ascending, from `start` on."""
         check_positive("batch", batch)
-        return self._pages(check_where(where), batch)
+        return self._pages(check_where(where), batch, b"" if start is None else start.bytes)
 
     def delete(self, ids: Sequence[UUID]) -> None:
         """Take points out; unknown ids are no error."""
@@ -296,8 +298,9 @@ class EdgeIndex:
             if error is None:  # else the first error is the one to be told
                 raise
 
-    def _pages(self, condition: dict[str, list[str]] | None, batch: int) -> Iterator[list[UUID]]:
-        after = b""
+    def _pages(
+        self, condition: dict[str, list[str]] | None, batch: int, after: bytes
+    ) -> Iterator[list[UUID]]:
         while True:
             ids, after = self._channel.call("scroll", condition, after, batch)
             if ids:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ingest.errors import DataFolderError, UsageError
 
-__all__ = ["FORMAT", "EdgeSettings", "Quantization", "read_settings", "write_settings"]
+__all__ = ["FORMAT", "OVERSAMPLING", "EdgeSettings", "Quantization", "read_settings", "write_settings"]
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused, an older one will be migrated here."""
@@ -18,7 +18,7 @@ _FILE = "index.json"
 
 Quantization = Literal["none", "int8", "turbo4", "turbo2", "turbo1", "binary"]
 
-_OVERSAMPLING = {
+OVERSAMPLING = {
     "none": 1.0,
     "int8": 2.0,
     "turbo4": 2.0,
@@ -90,7 +90,7 @@ class EdgeSettings:
         """The oversampling in force."""
         if self.oversampling is not None:
             return self.oversampling
-        return _OVERSAMPLING[self.quantization]
+        return OVERSAMPLING[self.quantization]
 
 
 def write_settings(folder: Path, dim: int, settings: EdgeSettings) -> None:

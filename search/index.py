@@ -1,7 +1,8 @@
 """The `Index` protocol: the little that attribution needs of a vector index.
 
-Two things stand behind it: Qdrant Edge in a process of its own (`search.edge`) and, later, a Qdrant
-server. Both pass the same contract tests (`tests/search/test_index_contract.py`).
+Two things stand behind it: Qdrant Edge in a process of its own (`search.edge`), and a collection on
+a Qdrant server or cluster (`search.server`). Both pass the same contract tests
+(`tests/search/test_index_contract.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class IndexInfo:
 class Index(Protocol):
     """A collection of L2-normalised features with payloads, searched by cosine similarity.
 
-    Every method raises `IndexFailedError` where the engine fails.
+    Every method raises `IndexFailedError` where the engine fails, and `IndexRefusedError`, which is
+    one, where a server's strict mode or quota forbids just this.
     """
 
     @property
@@ -114,15 +116,17 @@ class Index(Protocol):
         ...
 
     def count(self, where: Where | None = None) -> int:
-        """How many points match, exactly."""
+        """How many points match, exactly; a server's unfiltered count may be some seconds old."""
         ...
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
         """How many points each value of an indexed field has, most frequent first."""
         ...
 
-    def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[UUID]]:
-        """All matching ids, in batches, in ascending order of id."""
+    def scroll(
+        self, where: Where | None = None, *, batch: int = 1000, start: UUID | None = None
+    ) -> Iterator[list[UUID]]:
+        """All matching ids from `start` on, in batches, in ascending order of id."""
         ...
 
     def delete(self, ids: Sequence[UUID]) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 from search.edge import EdgeIndex, EdgeSettings
 from search.index import Features, Index, Payload
+from search.index_url import IndexUrl, parse_index_url
+from search.server import ServerIndex, ServerSettings
 
 
 class IndexFactory(Protocol):
     """Makes empty indexes of one backend, and opens what it made again."""
+
+    has_graph: bool
 
     def __call__(self, dim: int, **settings: Any) -> Index: ...
 
@@ -25,6 +33,8 @@ class IndexFactory(Protocol):
 
 class EdgeFactory:
     """Embedded indexes in folders of their own; closes them at the end."""
+
+    has_graph = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,8 +58,90 @@ class EdgeFactory:
         return index
 
 
-# Another backend is one more entry: a factory class that takes a temporary folder.
-BACKENDS: dict[str, Callable[[Path], EdgeFactory]] = {"edge": EdgeFactory}
+class ServerFactory:
+    """Collections on a server, or in qdrant-client's local mode; removes them at the end."""
+
+    def __init__(self, server: IndexUrl | QdrantClient, *, has_graph: bool = False) -> None:
+        self.has_graph = has_graph
+        self._server = server
+        self._prefix = f"attrib-test-{uuid4().hex[:12]}"
+        self._made: list[ServerIndex] = []
+
+    def __call__(self, dim: int, **settings: Any) -> ServerIndex:
+        # The contract is of what is stored as it was given; what float16 and quantization cost in
+        # likeness is tested by itself.
+        settings = {"datatype": "float32", "quantization": "none", **settings}
+        name = f"{self._prefix}-{len(self._made)}"
+        self._made.append(ServerIndex.create(self._server, name, dim, ServerSettings(**settings)))
+        return self._made[-1]
+
+    def reopen(self, index: Index) -> ServerIndex:
+        assert isinstance(index, ServerIndex)
+        index.close()
+        return ServerIndex.open(self._server, index.collection)
+
+    def close(self) -> None:
+        for index in self._made:
+            index.close()
+            with ServerIndex.open(self._server, index.collection) as again:
+                again.drop()
+
+
+def _in_process(folder: Path) -> ServerFactory:
+    return ServerFactory(QdrantClient(":memory:"))
+
+
+def _real(folder: Path) -> ServerFactory:
+    return ServerFactory(parse_index_url(os.environ["ATTRIB_TEST_QDRANT_URL"]), has_graph=True)
+
+
+class Factory(IndexFactory, Protocol):
+    def close(self) -> None: ...
+
+
+# Another backend is one more entry: what makes a factory, given a temporary folder.
+BACKENDS: dict[str, Callable[[Path], Factory]] = {
+    "edge": EdgeFactory,
+    "local": _in_process,
+    "rest": lambda folder: ServerFactory(parse_index_url(_stand_in().url(grpc=False))),
+    "grpc": lambda folder: ServerFactory(parse_index_url(_stand_in().url(grpc=True))),
+}
+if os.environ.get("ATTRIB_TEST_QDRANT_URL"):
+    BACKENDS["server"] = _real
+
+
+def load_stand_in() -> Any:
+    """The module of the Qdrant stand-in, which lies beside this file with what it needs."""
+    folder = str(Path(__file__).parent)
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module("qdrant_stand_in")
+    finally:
+        sys.path.remove(folder)
+
+
+_running: list[Any] = []
+
+
+def _stand_in() -> Any:
+    """One for all the tests of a run; `_stop_stand_in` ends it."""
+    if not _running:
+        _running.append(load_stand_in().Server().__enter__())
+    return _running[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stop_stand_in() -> Iterator[None]:
+    yield
+    while _running:
+        _running.pop().__exit__(None, None, None)
+
+
+@pytest.fixture
+def qdrant() -> Iterator[Any]:
+    """A Qdrant stand-in of the test's own: it may be made to fail."""
+    with load_stand_in().Server() as server:
+        yield server
 
 
 @pytest.fixture(params=list(BACKENDS))

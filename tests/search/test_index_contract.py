@@ -254,7 +254,8 @@ def test_wrong_filters_are_refused(filled: Any, points: Any) -> None:
 def test_filtered_search_has_full_recall_in_a_built_collection(
     shared_index_factory: Any, make_points: Any
 ) -> None:
-    dim, n = 32, 20_000
+    # Local mode has no graph, and takes minutes for what a server does in a second.
+    dim, n = 32, 20_000 if shared_index_factory.has_graph else 2_000
     points = make_points(4, n, dim, clusters=100)
     shares = {"0.1 %": 0.001, "5 %": 0.05, "30 %": 0.3, "80 %": 0.8}
     draw = np.random.default_rng(5).random(n)
@@ -310,6 +311,19 @@ def test_scroll_is_complete_and_ordered(filled: Any, points: Any, batch: int) ->
     assert all(len(page) == batch for page in pages[:-1])
     assert all(pages)
     assert [uuid for page in pages for uuid in page] == sorted(points.ids)
+
+
+@pytest.mark.parametrize("where", [None, {"creator": ["creator-1"]}])
+def test_scroll_from_an_id_on(filled: Any, points: Any, where: Any) -> None:
+    matching = sorted(
+        uuid
+        for uuid, payload in zip(points.ids, points.payloads, strict=True)
+        if where is None or payload["creator"] in where["creator"]
+    )
+    for start in (matching[0], matching[40], UUID(int=matching[40].int + 1), matching[-1]):
+        listed = [uuid for page in filled.scroll(where, batch=30, start=start) for uuid in page]
+        assert listed == [uuid for uuid in matching if uuid >= start]
+    assert list(filled.scroll(where, start=UUID(int=2**128 - 1))) == []
 
 
 def test_delete(index_factory: Any, points: Any) -> None:
@@ -386,7 +400,9 @@ def test_the_sample_follows_replaced_vectors_and_deletions(index_factory: Any, p
     index.upsert(members[:1], points.vectors[:1], [{}])
     np.testing.assert_array_equal(index.sample().vectors[0], points.vectors[0])
     index.delete(members[:10])
-    assert list(index.sample().ids) == members[10:]
+    left = list(index.sample().ids)  # a backend may let others move up, or wait with it
+    assert left[:54] == members[10:]
+    assert not set(left) & set(members[:10])
     index.delete(members[:50])  # too few are left: it is drawn anew, and only grows
     index.build()
     renewed = list(index.sample().ids)
