@@ -26,7 +26,15 @@ from embed.calibrator import UNFITTED, Calibrator
 from embed.mapper import Mapper, MapperPair
 from ingest.errors import ModelError
 
-__all__ = ["FORMAT", "SHORT", "AttributionModel", "identity_model", "load", "save_calibrator"]
+__all__ = [
+    "FORMAT",
+    "SHORT",
+    "AttributionModel",
+    "identity_model",
+    "load",
+    "save_calibrator",
+    "save_card",
+]
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -136,8 +144,12 @@ class AttributionModel:
         return replace(self, weights_hash=weights_hash)
 
     def with_calibrator(self, calibrator: Calibrator) -> AttributionModel:
-        """The model with another calibrator: its features, and so any index, stay what they are."""
-        return replace(self, calibrator=calibrator)
+        """The model with another calibrator: its features, and so any index, stay what they are.
+
+        What the card says of the fit of the former calibrator goes with it.
+        """
+        card = {name: value for name, value in self.card.items() if name != "calibration"}
+        return replace(self, calibrator=calibrator, card=card)
 
     def save(self, folder: Path) -> None:
         """Write the folder, whole or not at all; an older model there is replaced.
@@ -246,17 +258,36 @@ def load(folder: Path) -> AttributionModel:
 def save_calibrator(folder: Path, calibrator: Calibrator) -> AttributionModel:
     """Give the model of a folder another calibrator, in place; returns it as it is then.
 
-    One rename of `model.json`: whenever the power fails, there is a whole model, old or new.
-
     Raises:
         ModelError: no model there, a newer format or a damaged one, or the disk refuses.
     """
     model = load(folder).with_calibrator(calibrator)
+    changes = {"calibrator": asdict(calibrator), "card": model.card}
+    _rewrite(folder, changes, "the calibrator")
+    return model
+
+
+def save_card(folder: Path, card: dict[str, Any]) -> AttributionModel:
+    """Give the model of a folder another card, in place; returns it as it is then.
+
+    Its fingerprints stay what they are.
+
+    Raises:
+        ModelError: no model there, a newer format or a damaged one, or the disk refuses.
+    """
+    model = replace(load(folder), card=card)
+    _rewrite(folder, {"card": card}, "the card")
+    return model
+
+
+def _rewrite(folder: Path, changes: dict[str, Any], what: str) -> None:
+    """One rename of `model.json`: whenever the power fails, there is a whole model, old or new."""
     path = folder / _JSON
     temporary = path.with_name(f".{_JSON}.part")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        description["calibrator"] = asdict(calibrator)
+        description = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+        if not description.get("card"):
+            description.pop("card", None)
         with temporary.open("w", encoding="utf-8") as out:
             out.write(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
             out.flush()
@@ -264,8 +295,7 @@ def save_calibrator(folder: Path, calibrator: Calibrator) -> AttributionModel:
         temporary.replace(path)
     except OSError as exc:
         temporary.unlink(missing_ok=True)
-        raise ModelError(f"the calibrator cannot be saved in {folder}: {exc.strerror}") from exc
-    return model
+        raise ModelError(f"{what} cannot be saved in {folder}: {exc.strerror}") from exc
 
 
 def _read_arrays(folder: Path) -> dict[str, Any]:

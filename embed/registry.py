@@ -31,6 +31,7 @@ __all__ = [
     "import_model",
     "list_models",
     "models_folder",
+    "own_folder",
     "save_model",
 ]
 
@@ -93,6 +94,27 @@ def list_models() -> list[ListedModel]:
     rows += [ListedModel(name, load(_SHIPPED / name)) for name in _shipped_names()]
     named: Sequence[Backbone] = tuple(BACKBONES.values())
     return rows + [ListedModel(b.name, identity_model(b)) for b in named]
+
+
+def own_folder(name_or_folder: str | Path) -> Path:
+    """The folder of a model that its user may write into: an own one's, or the one that is named.
+
+    Raises:
+        UnknownModelError: a name that stands for nothing.
+        UsageError: a model that comes with attrib, or a backbone, which has no folder.
+    """
+    text = str(name_or_folder)
+    if isinstance(name_or_folder, Path) or (":" not in text and _looks_like_path(text)):
+        return Path(text)
+    if _NAME.fullmatch(text) and (models_folder() / text).is_dir():
+        return models_folder() / text
+    if text in _shipped_names():
+        raise UsageError(
+            f"'{text}' comes with attrib, its folder stays as it is; "
+            "`attrib models export` writes a copy, which can be named instead"
+        )
+    find_model(text)
+    raise UsageError(f"'{text}' is a backbone, which has no model folder")
 
 
 def check_new_name(name: str) -> None:

@@ -7,7 +7,6 @@ each with `exemplar` paths, `synth` paths by prompt type, `class_id` and `catego
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import posixpath
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from ingest.errors import SourceError, UsageError
+from ingest.errors import SourceError
 from ingest.item import printable
 
 __all__ = [
@@ -24,15 +23,12 @@ __all__ = [
     "TestCase",
     "cases_in",
     "exemplar_paths",
-    "model_hash",
     "read_case",
-    "refuse_overlap",
 ]
 
 _MAX_BYTES = 256 * 1024 * 1024
 _PARENTS = 3
 _SHOWN = 3
-_HASH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,50 +190,6 @@ def exemplar_paths(cases: Iterable[TestCase]) -> set[Path]:
         for model in case.models
         for path in model.exemplars
     }
-
-
-def model_hash(model: CustomizedModel, root: Path) -> str:
-    """16 hex digits that tell a model by the content of its files, wherever they were moved to.
-
-    sha256 over the sorted sha256 of its exemplars and generated images, below `root`.
-
-    Raises:
-        SourceError: one of them cannot be read.
-    """
-    digests = []
-    for path in dict.fromkeys(model.images):
-        try:
-            with (root / path).open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        except (OSError, ValueError) as exc:
-            raise SourceError(f"cannot read {printable(str(root / path))}: {exc}") from exc
-    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:_HASH]
-
-
-def refuse_overlap(
-    a: Sequence[TestCase], b: Sequence[TestCase], what: str = "train and test"
-) -> None:
-    """Refuse two splits that share a model: one exemplar or generated image in both tells.
-
-    Ids are no help: they are counted anew in each category.
-
-    Raises:
-        UsageError: it names the first model that stands in both.
-    """
-    owners: dict[Path, tuple[TestCase, CustomizedModel]] = {}
-    for case in a:
-        for model in case.models:
-            for path in model.images:
-                owners.setdefault(_resolved(case.root / path), (case, model))
-    for case in b:
-        for model in case.models:
-            for path in model.images:
-                found = owners.get(_resolved(case.root / path))
-                if found is not None:
-                    raise UsageError(
-                        f"model {model.id} of {case.name} stands in {what}: model {found[1].id} of "
-                        f"{found[0].name} has {printable(path)} too; a model belongs to one split"
-                    )
 
 
 def _is_file(path: Path) -> bool:

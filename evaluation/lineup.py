@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from embed.model import AttributionModel, identity_model
-from evaluation.cases import TestCase, model_hash
+from evaluation.cases import TestCase
+from evaluation.overlap import Contents, Seen, contents_of
 from ingest.errors import UsageError
 
 __all__ = ["by_backbone", "is_tuned", "seen_models"]
@@ -61,38 +62,36 @@ def seen_models(
 ) -> dict[str, str]:
     """A warning for each model, by name, that was tuned on some of these customized models.
 
-    A model says so in its card: `card["tuning"]["models"]`, a list of `cases.model_hash`.
+    A model says so in its card, see `evaluation.overlap`. One that shares no more than some
+    exemplars with them is warned of, too.
 
     Raises:
-        UsageError: there is one and it is not `allowed`.
+        UsageError: one was tuned on some of them and it is not `allowed`.
         SourceError: an image that cannot be read.
     """
-    hashes: dict[str, str] = {}
+    contents: dict[str, Contents] = {}
     told = {}
     for model in models:
-        known = _tuned_on(model)
-        if known and not hashes:
-            hashes = {
-                f"{one.id} of {case.name}": model_hash(one, case.root)
+        seen = Seen.in_card(model.card)
+        if seen and not contents:
+            contents = {
+                f"{one.id} of {case.name}": contents_of(one, case.root)
                 for case in cases
                 for one in case.models
             }
-        both = [name for name, digest in hashes.items() if digest in known]
-        if not both:
-            continue
-        line = f"model {model.name} was tuned on {len(both)} of these models (first: {both[0]})"
-        if not allowed:
-            raise UsageError(
-                f"{line}; its scores would say nothing of others: leave them out, or add "
-                "--allow-seen"
+        both = [name for name, one in contents.items() if seen.has(one)]
+        near = [name for name, one in contents.items() if seen.has_exemplar_of(one)]
+        if both:
+            line = f"model {model.name} was tuned on {len(both)} of these models (first: {both[0]})"
+            if not allowed:
+                raise UsageError(
+                    f"{line}; its scores would say nothing of others: leave them out, or add "
+                    "--allow-seen"
+                )
+            told[model.name] = f"{line}; its scores say nothing of others"
+        elif near:
+            told[model.name] = (
+                f"model {model.name} was tuned on some of the exemplars of {len(near)} of these "
+                f"models (first: {near[0]}); their scores may flatter it"
             )
-        told[model.name] = f"{line}; its scores say nothing of others"
     return told
-
-
-def _tuned_on(model: AttributionModel) -> set[str]:
-    """Hashes of the customized models that its card names."""
-    card = getattr(model, "card", {})
-    tuning = card.get("tuning", {}) if isinstance(card, dict) else {}
-    names = tuning.get("models", []) if isinstance(tuning, dict) else []
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()

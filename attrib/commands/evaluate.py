@@ -90,6 +90,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    write_card: Annotated[
+        bool,
+        typer.Option(
+            "--write-card",
+            help="Keep these figures in the card of each --model (see `attrib models card`), which "
+            "is a model of yours or a model folder.",
+        ),
+    ] = False,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -119,6 +127,8 @@ def evaluate(
     if compare is not None:
         if cases:
             raise UsageError("--compare takes the folders of two reports, and no test case")
+        if write_card:
+            raise UsageError("--write-card keeps the figures of test cases, not of --compare")
         _show_comparison(_compared(*compare, models or []), json)
         return
     if not cases:
@@ -128,6 +138,7 @@ def evaluate(
         raise UsageError(
             f"name the distractors with --distractors, or a data folder with --data; {data} is none"
         )
+    folders = _card_folders(models or []) if write_card else []
     from evaluation.case_set import excluded_exemplars, read_cases
     from evaluation.run import evaluate_models
 
@@ -147,6 +158,8 @@ def evaluate(
         from evaluation.run_report import write_run
 
         write_run(out, evaluation)
+    for folder in folders:
+        _write_card(folder, evaluation)
     if json:
         from attrib.console import print_json
 
@@ -155,6 +168,28 @@ def evaluate(
     _show(evaluation, by)
     if out is not None:
         typer.echo(f"report: {out}")
+    for folder in folders:
+        typer.echo(f"card: {folder}")
+
+
+def _card_folders(names: list[str]) -> list[Path]:
+    """Asked for before the work rather than after it."""
+    from embed.registry import own_folder
+    from ingest.errors import UsageError
+
+    if not names:
+        raise UsageError("--write-card needs --model with a model of yours or a model folder")
+    try:
+        return [own_folder(name) for name in names]
+    except UsageError as exc:
+        raise UsageError(f"--write-card: {exc}") from exc
+
+
+def _write_card(folder: Path, evaluation: Evaluation) -> None:
+    from embed.model import load, save_card
+    from evaluation.card import with_figures
+
+    save_card(folder, with_figures(load(folder), evaluation))
 
 
 def _models(names: list[str], data: Path | None) -> list[AttributionModel]:

@@ -94,6 +94,36 @@ def show(
         typer.echo(f"{name:20} {shown}")
 
 
+@app.command("card")
+@ends_in_one_line
+def card(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Markdown file to write instead.", show_default=False)
+    ] = None,
+) -> None:
+    """Print a model's card: how it was made, how good it is, and where it is not, as Markdown.
+
+    `attrib evaluate --write-card` puts figures of a test into it. Its fingerprint does not depend
+    on the card.
+    """
+    from attrib.console import print_lines
+    from embed.registry import find_model
+    from evaluation.card_page import card_page
+    from ingest.errors import RunError
+
+    page = card_page(find_model(model))
+    if out is None:
+        print_lines(*page.splitlines())
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as exc:
+        raise RunError(f"{out} cannot be written: {exc.strerror}") from exc
+    typer.echo(f"{model}'s card written to {out}")
+
+
 @app.command("import")
 @ends_in_one_line
 def import_(

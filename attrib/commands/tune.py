@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -157,9 +158,10 @@ def _run(
     from embed.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.case_set import excluded_exemplars, read_cases
-    from evaluation.cases import exemplar_paths, model_hash, refuse_overlap
+    from evaluation.cases import exemplar_paths
     from evaluation.extract import case_features
     from evaluation.gallery import distractors
+    from evaluation.overlap import contents_of, facts_of, refuse_overlap
     from evaluation.tuning import join_cases, split_models, tune_model
 
     train = list(read_cases(files, root, skip_missing=skip_missing, note=warn).images)
@@ -191,13 +193,12 @@ def _run(
         bar.stop()
     others = np.concatenate([np.asarray(block) for block in gallery.blocks(8192)])
     learn = join_cases(features[: len(train)], ", ".join(case.name for case in train))
-    hashes = {
-        f"{case.name}/{one.id}": model_hash(one, case.root) for case in train for one in case.models
-    }
+    known = {f"{case.name}/{one.id}": (case, one) for case in train for one in case.models}
     if stop:
         check = join_cases(features[len(train) :], ", ".join(case.name for case in stop))
     else:
         learn, check = split_models(learn, 0.2, settings.seed)
+    learnt = [known[one] for one in learn.model_ids]
     return tune_model(
         chosen if chosen.weights_hash else chosen.with_weights(embedder().weights_hash),
         name,
@@ -210,7 +211,10 @@ def _run(
         facts={
             "cases": [case.name for case in train],
             "validation_cases": [case.name for case in stop],
-            "models": [hashes[one] for one in learn.model_ids],
+            "kinds": dict(
+                sorted(Counter(one.category for _, one in learnt if one.category).items())
+            ),
+            **facts_of([contents_of(one, case.root) for case, one in learnt]),
         },
         checkpoint=checkpoint,
         watch=_watch,

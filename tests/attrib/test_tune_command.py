@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from embed.model import load
-from evaluation.cases import model_hash, read_case
+from evaluation.cases import read_case
+from evaluation.overlap import contents_of, facts_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -64,8 +65,10 @@ def test_a_model_is_tuned_calibrated_and_kept(
     assert model.calibrator.fitted_on.startswith("check (3 models, ")
     assert model.tuned_on == "learn (5 models)"
     case = read_case(learn, EXAMPLES)
-    hashes = [model_hash(one, EXAMPLES) for one in case.models]
-    assert model.card["tuning"]["models"] == hashes
+    facts = facts_of([contents_of(one, EXAMPLES) for one in case.models])
+    assert {name: model.card["tuning"][name] for name in facts} == facts
+    assert len(facts["generated"]) == 20
+    assert model.card["tuning"]["kinds"] == {"object": 5}
     measured = model.card["tuning"]["validation"]["map"]
     assert f"{measured['untuned']:.3f} untuned, {measured['tuned']:.3f} tuned;" in lines[1]
     worse = "ranks the exemplars of the validation models worse than its backbone"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.cases import TestCase, cases_in, exemplar_paths, read_case, refuse_overlap
-from ingest.errors import SourceError, UsageError
+from evaluation.cases import TestCase, cases_in, exemplar_paths, read_case
+from ingest.errors import SourceError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -237,31 +237,3 @@ def test_a_folder_of_cases(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"no test cases in .*empty"):
         cases_in(tmp_path / "empty")
-
-
-def test_overlap_is_told_by_files_not_by_ids(tmp_path: Path) -> None:
-    train = read_case(write(tmp_path / "train.json", [model(0, model_id=5), model(1, model_id=6)]))
-    test = read_case(write(tmp_path / "test.json", [model(2, model_id=5)]))
-    refuse_overlap([train], [test])
-    shared = model(3, model_id=9)
-    shared["exemplar"].append("real/../real/1-a.png")
-    test = read_case(write(tmp_path / "test.json", [model(2, model_id=5), shared]))
-    with pytest.raises(UsageError) as caught:
-        refuse_overlap([train], [test])
-    assert str(caught.value) == (
-        "model 9 of test stands in train and test: model 6 of train has real/../real/1-a.png too; "
-        "a model belongs to one split"
-    )
-    made = model(4, model_id=9, synth={"gpt": ["made/0-0.png"]})
-    test = read_case(write(tmp_path / "test.json", [made]))
-    with pytest.raises(UsageError, match="model 9 of test stands in tuning and validation"):
-        refuse_overlap([train], [test], what="tuning and validation")
-
-
-def test_overlap_through_a_link(tmp_path: Path) -> None:
-    train = read_case(write(tmp_path / "train.json", [model(0)]))
-    touch_all(train)
-    (tmp_path / "other").symlink_to(tmp_path / "real")
-    test = read_case(write(tmp_path / "test.json", [model(7, exemplar=["other/0-b.png"])]))
-    with pytest.raises(UsageError, match="model 0 of test stands in train and test"):
-        refuse_overlap([train], [test])

@@ -6,10 +6,9 @@ import importlib.util
 import json
 import os
 import pickle
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -18,22 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from embed.calibrator import Calibrator
 from embed.mapper import Mapper, MapperPair
 from embed.model import AttributionModel
 from embed.registry import find_model
 from evaluation.calibration_scores import calibration_scores
-from evaluation.case_set import CaseSet, excluded_exemplars, read_cases
-from evaluation.cases import model_hash, read_case
+from evaluation.case_set import CaseSet, read_cases
 from evaluation.features import CaseFeatures
-from evaluation.lineup import by_backbone, is_tuned, seen_models
+from evaluation.lineup import by_backbone, is_tuned
 from evaluation.results import METRICS
 from evaluation.run import Evaluation, evaluate_models
 from evaluation.run_report import reported_model, run_markdown, write_run
 from evaluation.spectrum import SpectrumBuilder
-from ingest.errors import ModelError, SourceError, UsageError, WeightsError
+from ingest.errors import ModelError, UsageError, WeightsError
 
 DIM = 1280
 MODELS = 7
@@ -280,109 +277,7 @@ def test_weights_that_nobody_pinned(tuned: AttributionModel) -> None:
     )
 
 
-# -- what they were tuned on -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Carded(AttributionModel):
-    card: dict[str, Any] = field(default_factory=dict)
-
-
-@pytest.fixture
-def case_file(tmp_path: Path) -> Path:
-    """Two models of two images each."""
-    folder = tmp_path / "cases"
-    (folder / "images").mkdir(parents=True)
-    for number in range(4):
-        Image.new("RGB", (32, 32), (60 * number, 10, 10)).save(folder / f"images/{number}.png")
-    models = [
-        {"exemplar": ["images/0.png"], "synth": {"gpt": ["images/1.png"]}},
-        {"exemplar": ["images/2.png"], "synth": {"gpt": ["images/3.png"]}},
-    ]
-    path = folder / "val.json"
-    path.write_text(json.dumps(models), "utf-8")
-    return path
-
-
-def carded(model: AttributionModel, card: Any) -> Carded:
-    return Carded(
-        model.name, model.backbone, model.mappers, model.calibrator, model.tuned_on, card=card
-    )
-
-
-def test_a_model_is_known_wherever_its_files_are(case_file: Path, tmp_path: Path) -> None:
-    case = read_case(case_file)
-    first, second = (model_hash(model, case.root) for model in case.models)
-    assert first != second
-    assert len(first) == 16
-    moved = tmp_path / "moved"
-    shutil.copytree(case.root, moved)
-    (moved / "images/0.png").rename(moved / "images/renamed.png")
-    renamed = replace(case.models[0], exemplars=("images/renamed.png",))
-    assert model_hash(renamed, moved) == first
-    (moved / "images/1.png").write_bytes(b"another")
-    assert model_hash(renamed, moved) != first
-    (moved / "images/1.png").unlink()
-    with pytest.raises(SourceError, match="cannot read "):
-        model_hash(renamed, moved)
-
-
-def test_what_a_model_was_tuned_on_is_no_test(case_file: Path, tuned: AttributionModel) -> None:
-    case = read_case(case_file)
-    second = model_hash(case.models[1], case.root)
-    model = carded(tuned, {"tuning": {"models": [second, "0" * 16]}})
-    cases = CaseSet((case,))
-    with pytest.raises(UsageError) as caught:
-        evaluate_models([model], cases, "nowhere", watch=silent, note=no_note)
-    line = "model mine was tuned on 1 of these models (first: 1 of val)"
-    assert str(caught.value) == (
-        f"{line}; its scores would say nothing of others: leave them out, or add --allow-seen"
-    )
-    told = {"mine": f"{line}; its scores say nothing of others"}
-    assert seen_models([model], [case], allowed=True) == told
-    assert seen_models([carded(tuned, {"tuning": {"models": ["0" * 16]}})], [case], False) == {}
-    for card in ({}, {"tuning": None}, {"tuning": {"models": 3}}, {"tuning": {"models": [3]}}):
-        assert seen_models([carded(tuned, card)], [case], False) == {}
-
-
 # -- what is read ----------------------------------------------------------------------------------
-
-
-def test_exemplars_of_other_splits(case_file: Path, tmp_path: Path) -> None:
-    images = case_file.parent / "images"
-    wanted = {(images / "0.png").resolve(), (images / "2.png").resolve()}
-    assert excluded_exemplars([case_file], note=no_note) == wanted
-    assert excluded_exemplars([case_file.parent], note=no_note) == wanted
-    away = tmp_path / "away" / "a" / "b" / "c" / "val.json"
-    away.parent.mkdir(parents=True)
-    shutil.copy(case_file, away)
-    assert excluded_exemplars([away], case_file.parent, note=no_note) == wanted
-    lines: list[str] = []
-    excluded_exemplars([away], note=lines.append)
-    assert lines == [
-        f"no exemplar of val is there under {away.parent}: they are known by path alone, and "
-        "copies of them may count as distractors"
-    ]
-
-
-def test_missing_images_and_names_twice(case_file: Path) -> None:
-    (case_file.parent / "images/2.png").unlink()
-    with pytest.raises(SourceError) as caught:
-        read_cases([case_file], note=no_note)
-    assert str(caught.value) == (
-        f"val: 1 of its image files are missing under {case_file.parent} (images/2.png); get them, "
-        "or leave them out with --skip-missing"
-    )
-    lines: list[str] = []
-    cases = read_cases([case_file], skip_missing=True, note=lines.append)
-    assert [model.id for model in cases.images[0].models] == ["0"]
-    assert lines == ["val: model 1: left out: its exemplars are missing (images/2.png)"]
-    with pytest.raises(UsageError) as twice:
-        read_cases([case_file, case_file], note=no_note)
-    assert str(twice.value) == (
-        "two of the test cases are named val; a report has one of each name: leave one out, or "
-        "rename its file"
-    )
 
 
 class Harm:
