@@ -66,8 +66,7 @@ def _coefficients() -> dict[str, Coefficient]:
                 extra,
                 "bytes a vector",
                 "measured",
-                f"beside {CODE_BITS[name]:g} bits a number, which are published "
-                f"({_QUANTIZATION}); {_SCALE}",
+                f"beside the code itself, whose bits are published ({_QUANTIZATION}); {_SCALE}",
             )
             for name, extra in _CODE_EXTRA.items()
         ),
@@ -125,7 +124,7 @@ def _coefficients() -> dict[str, Coefficient]:
         Coefficient(
             "merging",
             1,
-            "segments a node",
+            "segment a node",
             "assumed",
             "a segment is written anew while the old one still answers; one at a time",
         ),

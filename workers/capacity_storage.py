@@ -82,7 +82,7 @@ def disk(work: Workload) -> list[Figure]:
             f"{of} x {work.dim} x {number} bytes",
         ),
         Figure(
-            "disk.payload", "payloads", points * payload, "bytes", f"{of} x {text} bytes", basis
+            "disk.payloads", "payloads", points * payload, "bytes", f"{of} x {text} bytes", basis
         ),
     ]
     parts.append(_field_indexes("disk.fields", points, of, ""))
