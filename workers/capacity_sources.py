@@ -218,11 +218,11 @@ def _coefficients() -> dict[str, Coefficient]:
         ),
         Coefficient(
             "graph_ms",
-            1.34,
+            1.25,
             "ms a graph and core",
             "measured",
-            "a search of 50 in 1,000,000 points in memory; `python -m benchmarks.query`, "
-            f"{MACHINE}",
+            "a search of 128 in a graph of 36,000 points in memory, turbo4; larger ones take longer; "
+            f"{_SCALE}",
         ),
         Coefficient(
             "graph_disk_ms",

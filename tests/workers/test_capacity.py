@@ -114,7 +114,7 @@ def test_a_case_by_hand() -> None:
     # 128 hits x 2 candidates; ef 4 x (128 - 32) = 384; 8 graphs on 2 nodes hold one copy.
     assert plan.value("query.comparisons") == 16 * 384 * 32
     assert plan.value("query.reads") == 256 * 8
-    assert plan.value("query.warm") == pytest.approx(8 / 4 * 1.34e-3)
+    assert plan.value("query.warm") == pytest.approx(8 / 4 * 1.25e-3)
     assert plan.value("query.cold") == pytest.approx((2 * 32.5 + 2048 * 0.375) / 1e3)
 
 
