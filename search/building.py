@@ -28,9 +28,16 @@ from ingest.errors import DataFolderBusyError, DataFolderError, RunError
 from ingest.ledger import Ledger
 from ingest.ledger_copy import LedgerChange
 from ingest.record import point_id
-from search.edge import EdgeIndex
-from search.edge_settings import EdgeSettings
 from search.folder import DataFolder, writing
+from search.index_place import (
+    IndexSettings,
+    OpenIndex,
+    ServerPlace,
+    create_index,
+    open_index,
+    remove_index,
+)
+from search.server_settings import ServerSettings
 
 __all__ = ["Building"]
 
@@ -52,7 +59,7 @@ class Building:
     """
 
     def __init__(
-        self, folder: DataFolder, path: Path, model: AttributionModel, index: EdgeIndex
+        self, folder: DataFolder, path: Path, model: AttributionModel, index: OpenIndex
     ) -> None:
         self.path = path
         self.model = model
@@ -63,9 +70,17 @@ class Building:
 
     @classmethod
     def begin(
-        cls, folder: DataFolder, name: str, model: AttributionModel, settings: EdgeSettings
+        cls,
+        folder: DataFolder,
+        name: str,
+        model: AttributionModel,
+        settings: IndexSettings,
+        place: ServerPlace | None,
     ) -> Building:
         """Go on with what a broken run left of the same build, or begin.
+
+        `place`: on a server, of the collection that this one is to take over from; None: the index
+        is made in the folder.
 
         Raises:
             DataFolderError: the disk refuses.
@@ -76,19 +91,25 @@ class Building:
             "name": model.name,
             "fingerprint": model.full_fingerprint,
             "settings": asdict(settings),
+            "server": place.url.server if place else "",
         }
         if _read_state(path) == state:
             try:
-                return cls(folder, path, model, EdgeIndex.open(path / "index", wait_s=_ORPHAN_S))
+                index = open_index(path, model=model, wait_s=_ORPHAN_S)
+                return cls(folder, path, model, index)
             except DataFolderBusyError:
                 raise
             except RunError:
                 pass  # damaged: it is only a copy of what the shards say
+        remove_index(path)
         with writing(folder.root):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(parents=True)
             model.save(path / "model")
-        index = EdgeIndex.create(path / "index", model.dim, settings)
+        new = None
+        if place is not None and isinstance(settings, ServerSettings):
+            new = place.successor(name, settings)
+        index = create_index(path, model, settings, new)
         with writing(folder.root):
             part = path / ".state.json.part"
             part.write_text(json.dumps(state), "utf-8")

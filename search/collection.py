@@ -19,15 +19,32 @@ from embed.model import AttributionModel, save_calibrator
 from embed.model import load as load_model
 from embed.shards import read_thumbnails
 from ingest.decode import DecodeLimits, decode
-from ingest.errors import DataFolderError, ImageError, ModelMismatchError, RunError
+from ingest.errors import (
+    DataFolderError,
+    ImageError,
+    ModelMismatchError,
+    RunError,
+    UsageError,
+)
 from ingest.ledger import Ledger
 from search.answer import Attribution, Row
 from search.attribution import Attributor
-from search.edge import EdgeIndex
 from search.edge_settings import EdgeSettings
 from search.folder import DataFolder, writing
 from search.index import Index, Where
+from search.index_place import (
+    IndexSettings,
+    OpenIndex,
+    create_index,
+    new_place,
+    open_index,
+    remove_index,
+    server_place,
+    take_alias,
+)
+from search.index_url import IndexUrl
 from search.removal import carry_out_removals
+from search.server_settings import ServerSettings
 
 if TYPE_CHECKING:
     from embed.embedder import Embedder, Precision
@@ -110,29 +127,34 @@ class Collection:
         model: AttributionModel | None,
         first: Callable[[], AttributionModel],
         *,
-        settings: EdgeSettings | None = None,
+        settings: IndexSettings | None = None,
+        index_url: IndexUrl | None = None,
         wait_s: float = 2.0,
     ) -> Collection:
         """Open what was ingested, or begin a collection.
 
         `model`: the one that the caller means, if any; `first`: called for the model of a new
-        collection, with its `weights_hash`, once the folder is known to be usable.
+        collection, with its `weights_hash`, once the folder is known to be usable. `index_url`:
+        the server that a new collection's index is to be on; `settings`: of a new index.
 
         Raises:
             DataFolderError: as `open`; or the folder cannot be written.
             ModelMismatchError: as `open`.
+            UsageError: the collection's index is elsewhere than at `index_url`.
+            IndexFailedError: the server cannot be reached, or fails.
         """
         folder = DataFolder.create(root, wait_s=wait_s)
         try:
             if (name := folder.current) is None:
                 chosen = first()
                 name = collection_name(chosen)
+                path = folder.collection(name)
+                # Left over from a start that was killed: nothing in it was ever acknowledged.
+                remove_index(path)
                 with writing(root):
-                    # Left over from a start that was killed: nothing in it was ever acknowledged.
-                    shutil.rmtree(folder.index(name).parent, ignore_errors=True)
+                    shutil.rmtree(path, ignore_errors=True)
                     chosen.save(folder.model(name))
-                    folder.index(name).parent.mkdir(parents=True, exist_ok=True)
-                fresh = EdgeIndex.create(folder.index(name), chosen.dim, settings or EdgeSettings())
+                fresh = _new_index(path, chosen, settings, index_url, root)
                 with ExitStack() as opened:
                     opened.enter_context(closing(fresh))
                     with writing(root):
@@ -140,6 +162,8 @@ class Collection:
                     ledger = Ledger(folder.ledger)
                     opened.pop_all()
                 return cls(folder, name, ledger, chosen, fresh)
+            if index_url is not None:
+                _check_place(root, folder.collection(name), index_url)
             return cls._load(folder, name, model)
         except BaseException:
             folder.close()
@@ -152,7 +176,7 @@ class Collection:
             _check_same(folder.root, model, wanted)
         with ExitStack() as opened:
             ledger = opened.enter_context(closing(Ledger(folder.ledger)))
-            index = opened.enter_context(closing(EdgeIndex.open(folder.index(name))))
+            index = opened.enter_context(closing(open_index(folder.collection(name), model=model)))
             if carry_out_removals(folder, ledger, name, index):
                 index.build()
             opened.pop_all()  # all went well: they stay open
@@ -310,4 +334,45 @@ def _check_same(root: Path, built: AttributionModel, wanted: AttributionModel) -
             f"{root} was built with {built.name} ({built.feature_fingerprint}), not with "
             f"{wanted.name} ({wanted.feature_fingerprint}); leave --model out, or ingest "
             "into another folder with --data"
+        )
+
+
+def _new_index(
+    path: Path,
+    model: AttributionModel,
+    settings: IndexSettings | None,
+    url: IndexUrl | None,
+    root: Path,
+) -> OpenIndex:
+    if url is None:
+        embedded = EdgeSettings() if settings is None else settings
+        return create_index(path, model, embedded, None)
+    if settings is None:
+        settings = ServerSettings()
+    if not isinstance(settings, ServerSettings):
+        raise TypeError("an index on a server has settings of its own")
+    place = new_place(url, root, path.name, settings)
+    index = create_index(path, model, settings, place)
+    try:
+        take_alias(path, index, free=True)
+    except BaseException:
+        index.close()
+        remove_index(path)
+        raise
+    return index
+
+
+def _check_place(root: Path, path: Path, wanted: IndexUrl) -> None:
+    place = server_place(path)
+    if place is None:
+        raise UsageError(
+            f"the index of {root} is in the folder, not at {wanted}; leave --index out, or move it "
+            f"with `attrib index copy {root} {wanted}`"
+        )
+    # The gRPC port is a matter of how to get there, not of where it is.
+    there = (place.url.host, place.url.port)
+    if there != (wanted.host, wanted.port) or wanted.name not in ("", place.alias):
+        raise UsageError(
+            f"the index of {root} is at {place.url.server} ({place.alias}), not at {wanted}; leave "
+            f"--index out, or move it with `attrib index copy {root} {wanted}`"
         )

@@ -18,8 +18,15 @@ from ingest.errors import DataFolderBusyError, DataFolderError, ModelMismatchErr
 from ingest.ledger import Ledger
 from search.building import Building
 from search.collection import Collection, collection_name
-from search.edge_settings import EdgeSettings, Quantization, read_settings
+from search.edge_settings import Quantization
 from search.folder import DataFolder, reindex_lock, writing
+from search.index_place import (
+    IndexSettings,
+    index_settings,
+    remove_index,
+    server_place,
+    take_alias,
+)
 from search.ingestion import Progress
 from search.removal import mend, remove_buildings
 
@@ -90,7 +97,7 @@ def reindex(
             built = load_model(folder.model(old))
             model = _same_base(root, built, model)
             _remove_retired(folder, old)
-            settings = read_settings(folder.index(old))[1]
+            settings = index_settings(folder.collection(old))
             wanted = replace(settings, quantization=quantization or settings.quantization)
             if model.feature_fingerprint == built.feature_fingerprint and wanted == settings:
                 remove_buildings(folder)
@@ -153,10 +160,12 @@ class _Remap:
                 "ingest with --force; the collection in use was left as it is"
             )
         building.index.build()
+        take_alias(building.path, building.index)
         building.close()
         name = building.path.name.removeprefix(".building-")
+        remove_index(folder.collection(name))  # of an older one that was kept
         with writing(self._root):
-            shutil.rmtree(folder.collection(name), ignore_errors=True)  # an older, kept one
+            shutil.rmtree(folder.collection(name), ignore_errors=True)
             building.path.rename(folder.collection(name))
         if not self._keep_old:
             ledger.set_mark(_RETIRED, self._old)
@@ -177,13 +186,14 @@ class _Remap:
 
 
 def _begin(
-    folder: DataFolder, old: str, model: AttributionModel, settings: EdgeSettings
+    folder: DataFolder, old: str, model: AttributionModel, settings: IndexSettings
 ) -> Building:
     name = collection_name(model)
     if name == old:  # the same features in an index of another kind
         name = f"{name}-{settings.quantization}"
     remove_buildings(folder, but=folder.collection(f".building-{name}"))
-    building = Building.begin(folder, name, model, settings)
+    place = server_place(folder.collection(old))
+    building = Building.begin(folder, name, model, settings, place)
     ledger = Ledger(folder.ledger)
     try:
         building.take_over(ledger)
@@ -249,6 +259,7 @@ def _remove_retired(folder: DataFolder, current: str, ledger: Ledger | None = No
         if retired is None:
             return
         if retired != current:
+            remove_index(folder.collection(retired))
             with writing(folder.root):
                 shutil.rmtree(folder.collection(retired), ignore_errors=True)
         own.set_mark(_RETIRED, None)

@@ -17,9 +17,9 @@ from embed.shards import drop_rows, read_shard
 from ingest.errors import DataFolderBusyError
 from ingest.ledger import Ledger
 from ingest.record import point_id
-from search.edge import EdgeIndex
 from search.folder import DataFolder, reindex_lock, writing
 from search.index import Index, Where
+from search.index_place import open_index, remove_index
 from search.rejects import write_rejects
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _remove_elsewhere(folder: DataFolder, opened: str, gone: Sequence[UUID]) -> 
     """What was taken down must not live on in a collection that is kept, or was half built."""
     for name in folder.collections():
         if name != opened:
-            with EdgeIndex.open(folder.index(name)) as kept:
+            with open_index(folder.collection(name)) as kept:
                 for start in range(0, len(gone), _BATCH):
                     kept.delete(gone[start : start + _BATCH])
                 kept.build()
@@ -69,6 +69,7 @@ def remove_buildings(folder: DataFolder, *, but: Path | None = None) -> None:
     """Remove what a broken `attrib reindex` left behind; its lock must be held."""
     for path in folder.root.glob("collections/.building-*"):
         if path != but:
+            remove_index(path)
             shutil.rmtree(path, ignore_errors=True)
 
 

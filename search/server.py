@@ -30,7 +30,7 @@ from search.edge_tuning import QUERIES, Tuning
 from search.index import Features, Hits, IndexInfo, Payload, Sample, Where
 from search.index_url import IndexUrl
 from search.server_build import build_graph
-from search.server_calls import PATIENCE_S, ServerCalls
+from search.server_calls import CONNECT_S, PATIENCE_S, ServerCalls
 from search.server_collection import (
     ServerFacts,
     check_made_for,
@@ -75,6 +75,7 @@ class ServerIndex:
         self._owns_client = owns_client
         self._local = is_local(client)
         self._closed = False
+        self._writes = False
         self._counted: tuple[float, int] | None = None
         self._points = ServerPoints(client, calls, facts)
         self._search = ServerSearch(client, calls, facts)
@@ -236,8 +237,8 @@ class ServerIndex:
         """How many points match.
 
         Exactly, but for this: an unfiltered count is remembered for ten seconds, in which other
-        processes may put points in; and above a million points it is the server's own count, which
-        is exact while nothing is being written or optimized.
+        processes may put points in; and where this one only reads, above a million points, it is
+        the server's own count, which is exact while nothing is being written or optimized.
         """
         chosen = check_where(where)
         self._check_open()
@@ -246,7 +247,7 @@ class ServerIndex:
         now = time.monotonic()
         if self._counted is None or now - self._counted[0] > _COUNT_S:
             points = self._state().points_count or 0
-            if points <= _COUNT_ABOVE:
+            if points <= _COUNT_ABOVE or self._writes:
                 points = self._points.count(None)
             self._counted = (now, points)
         return self._counted[1]
@@ -300,16 +301,33 @@ class ServerIndex:
 
     # -- the collection as a whole
 
-    def name_as(self, alias: str) -> None:
-        """Let `alias` mean this collection from now on, in one step on the server."""
+    def name_as(self, alias: str, *, free: bool = False) -> None:
+        """Let `alias` mean this collection from now on, in one step on the server.
+
+        Raises:
+            UsageError: a collection bears that name, or, with `free`, an alias does.
+        """
         self._check_open()
-        name_collection(self._client, self._calls, alias, self.collection)
+        name_collection(self._client, self._calls, alias, self.collection, free)
 
     def drop(self) -> None:
         """Remove the collection from the server for good, and close."""
         self._check_open()
         drop_collection(self._client, self._calls, self.collection)
         self.close()
+
+    @staticmethod
+    def remove(url: IndexUrl, collection: str, *, patience_s: float = CONNECT_S) -> None:
+        """Remove a collection for good, whatever state it is in; none of that name is no error.
+
+        Raises:
+            IndexFailedError: the server cannot be reached, or refuses.
+        """
+        client, calls, _ = _connected(url, patience_s)
+        try:
+            drop_collection(client, calls, collection)
+        finally:
+            client.close()
 
     def close(self) -> None:
         """Let go of the connection. Calling it again does nothing."""
@@ -353,6 +371,7 @@ class ServerIndex:
 
     def _changes(self) -> None:
         self._check_open()
+        self._writes = True
         self._counted = None
 
     def _check_open(self) -> None:

@@ -239,18 +239,23 @@ def write_tuning(
     return facts
 
 
-def name_collection(client: QdrantClient, calls: ServerCalls, alias: str, name: str) -> None:
+def name_collection(
+    client: QdrantClient, calls: ServerCalls, alias: str, name: str, free: bool
+) -> None:
     """Let an alias mean this collection from now on, in one step on the server.
 
     Raises:
-        UsageError: a collection, not an alias, bears that name.
+        UsageError: a collection bears that name, or, with `free`, an alias does.
         IndexFailedError: the server fails.
     """
     aliases = calls("list the aliases", client.get_aliases).aliases
     taken = {known.alias_name: known.collection_name for known in aliases}
     if taken.get(alias) == name:
         return
-    if alias not in taken and calls("look for a collection", client.collection_exists, alias):
+    # The server says of an alias, too, that there is a collection of that name.
+    if (free or alias not in taken) and calls(
+        "look for a collection", client.collection_exists, alias
+    ):
         raise UsageError(f"{calls.where} has a collection {alias!r} already; choose another name")
     operations: list[Any] = []
     if alias in taken:
