@@ -221,8 +221,8 @@ def _coefficients() -> dict[str, Coefficient]:
             1.25,
             "ms a graph and core",
             "measured",
-            "a search of 128 in a graph of 36,000 points in memory, turbo4; larger ones take longer; "
-            f"{_SCALE}",
+            "a search of 128 in a graph of 36,000 points in memory, turbo4; larger ones take "
+            f"longer; {_SCALE}",
         ),
         Coefficient(
             "graph_disk_ms",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from attrib.commands.plan import _bytes, _duration
+from workers.capacity_sources import CODE_BITS, GPUS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,6 +59,12 @@ def test_json_has_the_same_figures_with_their_coefficients(invoke: Run) -> None:
     assert planned["figures"]["ingest.gpu_hours"]["value"] is None
     for figure in planned["figures"].values():
         assert set(figure["rests_on"]) <= set(planned["coefficients"])
+
+
+def test_the_help_names_every_device_and_quantization(invoke: Run) -> None:
+    words = " ".join(invoke("plan", "--help").stdout.split())
+    named = [*GPUS, *CODE_BITS]
+    assert [name for name in named if name not in words] == []
 
 
 @pytest.mark.parametrize("images", ["1e6", "1000000", "1,000,000", "1_000_000"])
