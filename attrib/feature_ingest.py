@@ -14,10 +14,11 @@ from ingest.formats import has_image_suffix
 from ingest.item import printable
 from ingest.tar import is_tar_name
 from search.collection import Collection
-from search.edge_settings import EdgeSettings
 from search.feature_ingest import SHARD_ROWS, check_dim
 from search.feature_ingest import ingest_features as run_ingest
 from search.folder import check_dataset_name
+from search.index_place import new_index_settings
+from search.index_url import parse_index_url
 
 if TYPE_CHECKING:
     from embed.embedder import Precision
@@ -43,7 +44,10 @@ def ingest_features_into(
     shard_rows: int = SHARD_ROWS,
     device: str | None = None,
     precision: Precision = "auto",
-    quantization: Quantization = "none",
+    quantization: Quantization | None = None,
+    index: str | None = None,
+    index_shards: int | None = None,
+    index_replicas: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[IngestReport, dict[str, str]]:
     """Ingest ready-made base features into a data folder; see ``attrib ingest --features``.
@@ -77,8 +81,9 @@ def ingest_features_into(
         embedder = Embedder(wanted.backbone, device=device, precision=precision)
         return wanted.with_weights(embedder.weights_hash)
 
-    edge = EdgeSettings(quantization=quantization)
-    with Collection.create(Path(data), wanted, first, settings=edge) as collection:
+    url = None if index is None else parse_index_url(index)
+    layout = new_index_settings(url, quantization, index_shards, index_replicas)
+    with Collection.create(Path(data), wanted, first, settings=layout, index_url=url) as collection:
         report = run_ingest(
             collection, files, name, shard_rows=shard_rows, force=force, progress=progress
         )

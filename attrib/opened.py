@@ -26,8 +26,9 @@ from ingest.errors import (
 from ingest.source import TarSource, UrlListSource, open_sources
 from search.answer import Attribution
 from search.collection import Collection
-from search.edge_settings import EdgeSettings
 from search.folder import check_dataset_name
+from search.index_place import new_index_settings
+from search.index_url import parse_index_url
 from search.ingestion import IngestReport, IngestSettings, Progress
 from search.ingestion import ingest as run_ingest
 from search.picture import draw_picture, save_picture
@@ -207,7 +208,10 @@ def ingest_into(
     settings: IngestSettings | None = None,
     device: str | None = None,
     precision: Precision = "auto",
-    quantization: Quantization = "none",
+    quantization: Quantization | None = None,
+    index: str | None = None,
+    index_shards: int | None = None,
+    index_replicas: int | None = None,
     progress: Progress | None = None,
     calibrate: bool = True,
     calibrating: Callable[[], Progress] | None = None,
@@ -243,10 +247,11 @@ def ingest_into(
         loaded.append(embedder)
         return chosen.with_weights(embedder.weights_hash)
 
-    edge = EdgeSettings(quantization=quantization)
+    url = None if index is None else parse_index_url(index)
+    layout = new_index_settings(url, quantization, index_shards, index_replicas)
     with (
         ExitStack() as downloads,
-        Collection.create(Path(data), wanted, first, settings=edge) as collection,
+        Collection.create(Path(data), wanted, first, settings=layout, index_url=url) as collection,
     ):
         for source in opened:
             if isinstance(source, UrlListSource):

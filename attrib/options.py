@@ -14,6 +14,7 @@ __all__ = [
     "DataOption",
     "DistractorsOption",
     "ExcludeOption",
+    "IndexOption",
     "JsonOption",
     "RootOption",
     "SkipMissingOption",
@@ -23,6 +24,19 @@ __all__ = [
 DataOption = Annotated[
     Path,
     typer.Option("--data", envvar="ATTRIB_DATA", help="The data folder.", show_default=True),
+]
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        envvar="ATTRIB_INDEX",
+        metavar="URL",
+        help="Qdrant server for the index of a new collection: qdrant://host[:port], or "
+        "qdrants://host[:port] for TLS; its key in ATTRIB_QDRANT_API_KEY. "
+        "[default: in the data folder]",
+        show_default=False,
+    ),
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -32,8 +32,8 @@ __all__ = [
     "OpenIndex",
     "ServerPlace",
     "create_index",
-    "default_settings",
     "index_settings",
+    "new_index_settings",
     "new_place",
     "open_index",
     "remove_index",
@@ -76,11 +76,25 @@ def new_place(url: IndexUrl, root: Path, name: str, settings: ServerSettings) ->
     return ServerPlace(replace(url, name=""), _unique(name), alias, settings)
 
 
-def default_settings(quantization: Quantization | None, url: IndexUrl | None) -> IndexSettings:
-    """Settings of a new index there; a quantization of None is the one that suits the place."""
+def new_index_settings(
+    url: IndexUrl | None,
+    quantization: Quantization | None = None,
+    shards: int | None = None,
+    replicas: int | None = None,
+) -> IndexSettings:
+    """Settings of a new index there; None is what suits the place.
+
+    Raises:
+        UsageError: shards or replicas of an index in a folder, or numbers out of range.
+    """
     if url is None:
+        if shards is not None or replicas is not None:
+            raise UsageError(
+                "shards and replicas are of an index on a server; name it with --index"
+            )
         return EdgeSettings(quantization=quantization or "none")
-    return ServerSettings() if quantization is None else ServerSettings(quantization=quantization)
+    settings = ServerSettings(shards=shards or 0, replicas=1 if replicas is None else replicas)
+    return settings if quantization is None else replace(settings, quantization=quantization)
 
 
 def server_place(folder: Path) -> ServerPlace | None:

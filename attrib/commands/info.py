@@ -47,4 +47,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         "index": f"{index['backend']}, {index['dim']} dimensions, quantization "
         f"{index['quantization']}, ef {index['ef']}, {index['indexed']:,} in the graph",
     }
+    if "server" in index:
+        lines["server"] = (
+            f"{index['server']} (Qdrant {index['version']}), collection {index['collection']}, "
+            f"{counted(index['shards'], 'part')}, {counted(index['replicas'], 'replica')}"
+        )
     return [f"{name:16} {text}" for name, text in lines.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption
+from attrib.options import DataOption, IndexOption, JsonOption
 
 if TYPE_CHECKING:
     from search.ingestion import IngestReport
@@ -101,13 +101,28 @@ def ingest(
         Literal["auto", "fp32", "bf16", "fp16"],
         typer.Option(help="auto is the fastest that keeps the features."),
     ] = "auto",
+    index: IndexOption = None,
+    index_shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Parts that a new index on a server is split into. [default: the server's]",
+            show_default=False,
+        ),
+    ] = None,
+    index_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of each part. [default: 1]", show_default=False),
+    ] = None,
     quantization: Annotated[
-        Literal["none", "int8", "turbo4", "turbo2", "turbo1", "binary"],
+        Literal["none", "int8", "turbo4", "turbo2", "turbo1", "binary"] | None,
         typer.Option(
             help="Of a new index: less memory, while every similarity shown stays exact. int8 and "
-            "turbo4 keep recall; the others lose some for images unlike any training image."
+            "turbo4 keep recall; the others lose some for images unlike any training image. "
+            "[default: none; on a server turbo4]",
+            show_default=False,
         ),
-    ] = "none",
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Reject images of more pixels.")
     ] = _MAX_PIXELS,
@@ -211,6 +226,9 @@ def ingest(
                 device=device,
                 precision=precision,
                 quantization=quantization,
+                index=index,
+                index_shards=index_shards,
+                index_replicas=index_replicas,
                 progress=bar,
             )
             facts = {**of_features}
@@ -236,6 +254,9 @@ def ingest(
                 device=device,
                 precision=precision,
                 quantization=quantization,
+                index=index,
+                index_shards=index_shards,
+                index_replicas=index_replicas,
                 progress=bar,
                 calibrate=not no_calibrate,
                 calibrating=calibrating,
