@@ -326,14 +326,45 @@ GPUS: dict[str, Gpu] = {
 }
 """Devices with known rates, by the name that --gpu takes."""
 
-UNPUBLISHED_GPUS = ("h100", "h200", "b200", "a10", "l4", "l40s", "t4", "v100")
+_NVIDIA = "https://www.nvidia.com/en-us/data-center/"
+_SHEETS = {
+    "a100": (312, 1555),
+    "h100": (989, 3350),
+    "h200": (989, 4800),
+    "b200": (2250, 8000),
+    "a10": (125, 600),
+    "l4": (121, 300),
+    "l40s": (362, 864),
+    "t4": (65, 320),
+    "v100": (125, 900),
+}
+"""Dense fp16 TFLOP/s and GB/s of memory, by the data sheets (SXM where there are several)."""
+
+UNPUBLISHED_GPUS = tuple(name for name in _SHEETS if name not in GPUS)
 """Devices that people have, and for which no rate of these networks was found."""
 
 
 def gpu_rate(gpu: str, backbone: str) -> Coefficient | None:
-    """Images/s of one device with that backbone, None where nobody published them."""
+    """Images/s of one device with that backbone, None where nothing is known.
+
+    Where nobody published it for this device, but somebody did for an A100, the A100's grown by
+    what the data sheets promise, by the lesser of arithmetic and memory: assumed, and said so.
+    """
+    network = NETWORKS.get(backbone, "")
     known = GPUS.get(gpu)
-    rate = known.rates.get(NETWORKS.get(backbone, "")) if known else None
-    if known is None or rate is None:
+    rate = known.rates.get(network) if known else None
+    if known is not None and rate is not None:
+        return Coefficient("images_per_s", rate, "images/s a device", known.basis, known.source)
+    base = GPUS["a100"].rates.get(network)
+    if known is not None or gpu not in _SHEETS or base is None:
         return None
-    return Coefficient("images_per_s", rate, "images/s a device", known.basis, known.source)
+    growth = min(new / old for new, old in zip(_SHEETS[gpu], _SHEETS["a100"], strict=True))
+    return Coefficient(
+        "images_per_s",
+        round(base * growth, 1),
+        "images/s a device",
+        "assumed",
+        f"the A100's published {base} x {growth:.3g}, the lesser of what the data sheets promise "
+        f"in fp16 arithmetic and in memory ({_NVIDIA}); nobody published this device's: measure "
+        "yours and give --images-per-second",
+    )

@@ -117,9 +117,9 @@ def test_a_rate_of_ones_own_serves_any_device_and_model(invoke: Run) -> None:
             "rtxpro6000-maxq, cpu, or give --images-per-second",
         ),
         (
-            ("--images", "1e6", "--model", "dino-vitb16", "--gpu", "H100"),
-            "no published images per second of dino-vitb16 on h100 are known; there are some for "
-            "a100, rtx3090, rtx4090, rtx5090, rtxpro6000-maxq; measure yours and give "
+            ("--images", "1e6", "--model", "clip-vitb32", "--gpu", "H100"),
+            "no published images per second of clip-vitb32 on h100 are known; there are some for "
+            "rtx3090, rtx4090, rtx5090, rtxpro6000-maxq; measure yours and give "
             "--images-per-second",
         ),
         (

@@ -260,6 +260,17 @@ def test_rates_are_of_networks_that_attrib_has_and_name_their_source() -> None:
         assert set(gpu.rates) <= set(NETWORKS.values())
         assert "https://" in gpu.source or "benchmarks" in gpu.source, name
     assert not set(GPUS) & set(UNPUBLISHED_GPUS)
-    assert gpu_rate("h100", "dino-vitb16") is None
+    assert gpu_rate("h100", "clip-vitb32") is None
     assert gpu_rate("rtx4090", "dinov2-vitb14") is None
     assert gpu_rate("nothing", "dino-vitb16") is None
+
+
+def test_a_device_without_a_published_rate_is_the_a100_grown_by_the_data_sheets() -> None:
+    rates = {name: gpu_rate(name, "dino-vitb16") for name in UNPUBLISHED_GPUS}
+    h100, l4 = rates["h100"], rates["l4"]
+    assert h100 is not None
+    assert l4 is not None
+    assert h100.value == pytest.approx(2226.10 * 3350 / 1555, abs=0.05)  # memory is the lesser
+    assert l4.value == pytest.approx(2226.10 * 300 / 1555, abs=0.05)
+    assert {rate.basis for rate in rates.values() if rate is not None} == {"assumed"}
+    assert "2226.1 x 2.15" in h100.source
