@@ -21,6 +21,8 @@ import pytest
 import redis
 import yaml
 
+from search.index_url import parse_index_url
+
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(:[?-][^}]*)?\}")
 
 
@@ -124,7 +126,9 @@ def test_services_find_one_another(compose: Any) -> None:
     worker, tool = services["worker"]["environment"], services["attrib"]["environment"]
     assert worker.items() <= tool.items()
     assert re.search(r"@redis:6379/0$", worker["ATTRIB_REDIS"])
-    assert tool["ATTRIB_INDEX"] == "qdrant://qdrant"
+    index = parse_index_url(tool["ATTRIB_INDEX"])
+    ports = [f"127.0.0.1:{port}:{port}" for port in (index.port, index.grpc_port)]
+    assert services[index.host]["ports"] == ports
     assert services["worker"]["volumes"] == services["attrib"]["volumes"]
 
 
@@ -143,7 +147,7 @@ def answering(status: int) -> Iterator[int]:
     """A server that answers every GET with that status; yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the base class's name
+        def do_GET(self) -> None:
             assert self.path == "/readyz"
             self.send_response(status)
             self.end_headers()
