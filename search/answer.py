@@ -97,6 +97,7 @@ class Attribution:
         model: name of the attribution model.
         fingerprint: of the whole model; `calibrator`: tau, b, whether fitted and on what.
         index: backend, collection and the settings that decide recall (ef, quantization).
+        note: why the method is not the one that was asked for, or would be better; '' else.
     """
 
     query: str
@@ -115,6 +116,7 @@ class Attribution:
     group_by: str = ""
     groups: tuple[Group, ...] = ()
     groups_remaining: float = 0.0
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The whole answer as JSON values."""

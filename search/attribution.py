@@ -10,11 +10,11 @@ import numpy as np
 
 from embed.calibrator import Calibrator
 from ingest.errors import EmptyQueryError, ModelMismatchError, RunError, UsageError
-from search.answer import Attribution, Group, Interval, Owner, Row
+from search.answer import Attribution, Group, Interval, Method, Owner, Row
 from search.calibration import Normaliser, weights
 from search.fold import Fold, PayloadReader, fold_support, matches
 from search.index import INDEXED_FIELDS, Features, Index, IndexInfo, Payload, Where
-from search.support import Limits, Support, SupportFinder
+from search.support import Limits, Support, SupportFinder, search_as_allowed
 
 __all__ = ["Attributor"]
 
@@ -162,7 +162,9 @@ class Attributor:
         if not partial:
             return shown
         limit = min(population, max(4 * k, self._limits.head if grouped else 0))
-        found = self._index.search(features[partial], limit, where=where, exact=exact)
+        found, refused = search_as_allowed(
+            self._index, features[partial], limit, where=where, exact=exact
+        )
         for query, hits in zip(partial, found, strict=True):
             support = supports[query]
             weight = weights(hits.similarities, support.largest, self._calibrator)
@@ -175,6 +177,7 @@ class Attributor:
                 normaliser=support.normaliser,
                 method=support.method,
                 size=support.size,
+                refused=support.refused or refused,
             )
         return shown
 
@@ -233,6 +236,7 @@ class Attributor:
             group_by=group_by,
             groups=groups,
             groups_remaining=_rest(group.influence for group in groups) if group_by else 0.0,
+            note=_note(source.refused, support.method),
         )
 
     def _rows(
@@ -283,6 +287,10 @@ class Attributor:
                 Group(value, weight / total.value, _share(weight, total), len(group_weights))
             )
         return tuple(sorted(groups, key=lambda group: (-group.influence, group.value)))
+
+
+def _note(refused: str, method: Method) -> str:
+    return f"{method}, because {refused}" if refused else ""
 
 
 def _share(weight: float, total: Normaliser) -> Interval:

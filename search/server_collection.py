@@ -51,13 +51,18 @@ _GRPC_OPTIONS = {
 
 @dataclass(frozen=True)
 class StrictLimits:
-    """What the collection's strict mode allows; None where it sets no limit."""
+    """What the collection's strict mode allows; None where it sets no limit.
+
+    Known beforehand, so that attrib stays within it where that costs nothing; what is asked for
+    beyond it the server refuses.
+    """
 
     query_limit: int | None = None
     upsert_points: int | None = None
     search_queries: int | None = None
     ef: int | None = None
     oversampling: float | None = None
+    allow_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -299,6 +304,7 @@ def _strict(config: Any) -> StrictLimits:  # noqa: ANN401  # the vendor has two 
         search_queries=config.search_max_batchsize,
         ef=config.search_max_hnsw_ef,
         oversampling=config.search_max_oversampling,
+        allow_exact=config.search_allow_exact is not False,
     )
 
 

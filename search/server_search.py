@@ -59,8 +59,9 @@ class ServerSearch:
         exact = exact or self._loses_nothing(limit, where, population)
         out = []
         # One more than asked for shows whether the limit cuts through equal similarities.
+        asked = limit if limit == self._facts.strict.query_limit else limit + 1
         for row, points in zip(
-            rows, self._nearest(rows, limit + 1, where, exact, self.ef), strict=True
+            rows, self._nearest(rows, asked, where, exact, self.ef), strict=True
         ):
             points = self._follow_tie(row, points, limit, where, exact)
             best = sorted([(-point.score, UUID(str(point.id)).bytes) for point in points])[:limit]
@@ -86,6 +87,8 @@ class ServerSearch:
         self, limit: int, where: Mapping[str, Sequence[str]] | None, population: int
     ) -> bool:
         """Whether comparing all is to be preferred: the graph would lose some or be no faster."""
+        if not self._facts.strict.allow_exact:
+            return False
         matching = population
         if where:
             about = self._calls(
@@ -151,12 +154,9 @@ class ServerSearch:
         exact: bool,
     ) -> list[models.ScoredPoint]:
         """More hits, until those equal to the last one asked for are all there (or very many)."""
+        most = min(limit + _TIE_POINTS, self._facts.strict.query_limit or limit + _TIE_POINTS)
         asked = limit + 1
-        while (
-            len(points) == asked
-            and points[-1].score == points[limit - 1].score
-            and asked <= limit + _TIE_POINTS
-        ):
-            asked = limit + 4 * (asked - limit)
+        while len(points) == asked and points[-1].score == points[limit - 1].score and asked < most:
+            asked = min(limit + 4 * (asked - limit), most)
             [points] = self._nearest(row[None], asked, where, exact, self.ef)
         return points

@@ -7,11 +7,15 @@ Three ways to it, in order of preference:
 - ``exact``: every training image is compared. Taken by itself where the support is not small and
   the collection is, else when asked for.
 - ``estimated``: a head from the index, the rest from the index's fixed uniform sample.
+
+A server's strict mode may forbid the first two. Then the next way is taken, and `Support.refused`
+says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import fsum
 from uuid import UUID
@@ -20,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.calibrator import Calibrator
+from ingest.errors import IndexRefusedError
 from search.answer import Method
 from search.calibration import Normaliser, cutoff, normaliser, weights
-from search.index import Features, Hits, Index, Sample
+from search.index import Features, Hits, Index, Sample, Where
 
-__all__ = ["Limits", "Support", "SupportFinder"]
+__all__ = ["Limits", "Support", "SupportFinder", "search_as_allowed"]
 
 _GROWTH = 4
 _SCAN_BLOCK = 4096
@@ -76,6 +81,7 @@ class Support:
         normaliser: Z of the whole training set.
         method: how Z was found.
         size: training images with influence above 0; None where that was not counted.
+        refused: why the index did not do what a better method needed; '' where it did.
     """
 
     ids: Sequence[UUID]
@@ -85,6 +91,7 @@ class Support:
     normaliser: Normaliser
     method: Method
     size: int | None
+    refused: str = ""
 
 
 class SupportFinder:
@@ -116,9 +123,27 @@ class SupportFinder:
             IndexFailedError: the engine failed.
         """
         head = min(max(self._limits.head, 2 * rows), population)
+        try:
+            return self._find(features, population, head, exact=exact)
+        except IndexRefusedError as exc:
+            refused = str(exc)
         found: dict[int, Support] = {}
         if self._calibrator.b < 0:
-            found = self._grow(features, population, head, exact=exact)
+            # What a refusal cuts short stays in `found`; the others are estimated.
+            with suppress(IndexRefusedError):
+                self._grow(features, population, head, found, exact=False)
+        rest = [query for query in range(len(features)) if query not in found]
+        if rest:
+            others = self._estimate(features[rest], population, head)
+            found.update(zip(rest, others, strict=True))
+        return [replace(found[query], refused=refused) for query in range(len(features))]
+
+    def _find(
+        self, features: Features, population: int, head: int, *, exact: bool
+    ) -> list[Support]:
+        found: dict[int, Support] = {}
+        if self._calibrator.b < 0:
+            self._grow(features, population, head, found, exact=exact)
         rest = [query for query in range(len(features)) if query not in found]
         if rest:
             if population <= (self._limits.scan if exact else self._limits.exact_below):
@@ -131,10 +156,15 @@ class SupportFinder:
         return [found[query] for query in range(len(features))]
 
     def _grow(
-        self, features: Features, population: int, head: int, *, exact: bool
-    ) -> dict[int, Support]:
-        """Range search by growing limits; queries whose support is too large are left out."""
-        found: dict[int, Support] = {}
+        self,
+        features: Features,
+        population: int,
+        head: int,
+        found: dict[int, Support],
+        *,
+        exact: bool,
+    ) -> None:
+        """Range search by growing limits; queries whose support is too large are not `found`."""
         open_queries = list(range(len(features)))
         ceiling = population if exact else min(max(self._limits.support, head), population)
         limit = min(self._limits.first, ceiling)
@@ -160,7 +190,6 @@ class SupportFinder:
                 break
             searches += 1
             limit = min(limit * _GROWTH, ceiling)
-        return found
 
     def _within_reach(
         self,
@@ -223,7 +252,7 @@ class SupportFinder:
         rest = list(range(len(features)))
         while rest:
             unsure = []
-            results = self._index.search(features[rest], head)
+            results, _ = search_as_allowed(self._index, features[rest], head)
             for query, hits in zip(rest, results, strict=True):
                 found[query] = self._from_sample(sample, scores[query], hits, population)
                 total = found[query].normaliser
@@ -288,6 +317,34 @@ class SupportFinder:
             return np.delete(scores, inside)
         found = set(hits.ids)
         return np.delete(scores, [place for place in near.tolist() if sample.ids[place] in found])
+
+
+def search_as_allowed(
+    index: Index,
+    features: Features,
+    limit: int,
+    *,
+    where: Where | None = None,
+    exact: bool = False,
+) -> tuple[list[Hits], str]:
+    """`Index.search` with what strict mode allows: not exact if need be, fewer hits if need be.
+
+    Returns the hits, and what was refused ('': nothing).
+
+    Raises:
+        IndexRefusedError: a single hit was refused, too.
+        IndexFailedError: the engine failed.
+    """
+    refused = ""
+    while True:
+        try:
+            return index.search(features, limit, where=where, exact=exact), refused
+        except IndexRefusedError as exc:
+            if not exact and limit == 1:
+                raise
+            refused = refused or str(exc)
+            limit = limit if exact else limit // 2
+            exact = False
 
 
 def _known(hits: Hits, weight: NDArray[np.float64], largest: float, method: Method) -> Support:

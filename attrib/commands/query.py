@@ -85,6 +85,8 @@ def query(
             )
         targets = _targets(picture, [path for path, _ in loaded], many=len(images) > 1)
         for answer, (_, image), target in zip(answers, loaded, targets, strict=True):
+            if answer.note:
+                warn(f"{answer.query}: {answer.note}")
             if not json:
                 _show(answer)
             if target is not None:
