@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,6 +48,15 @@ def draw(path: Path, seed: int) -> Path:
     coarse = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((40, 30), Image.Resampling.NEAREST).save(path)
     return path
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    return [draw(folder / f"{i:04d}.png", i) for i in range(count)]
+
+
+def never() -> Any:
+    """In the place of what makes an embedder, where all features are there."""
+    raise AssertionError("the backbone was loaded")
 
 
 def draw_case(folder: Path) -> Path:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import extract_program as program
 import numpy as np
 import pytest
 
@@ -26,26 +25,9 @@ from ingest.errors import DataFolderError, ModelMismatchError, SourceError
 from ingest.source import open_sources
 from search.collection import Collection
 
-_PROGRAM = Path(__file__).with_name("extract_program.py")
+_PROGRAM = Path(program.__file__)
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("extract_program", _PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["extract_program"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-program = _load()
 BACKBONE = program.BACKBONE
-
-
-def never() -> Any:
-    raise AssertionError("the backbone was loaded")
 
 
 class Shown:
@@ -60,12 +42,8 @@ class Shown:
         self.images += images
 
 
-def pictures(folder: Path, count: int) -> list[Path]:
-    return [program.draw(folder / f"{i:04d}.png", i) for i in range(count)]
-
-
 def test_features_are_those_of_a_query(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 5)
+    files = program.pictures(tmp_path / "images", 5)
     files = [files[i] for i in (3, 0, 4, 1, 2)]  # not the order of their names
     found = extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "cache")
     assert (found.images, found.rows, found.shards, found.rejects) == (5, 5, 1, ())
@@ -82,10 +60,10 @@ def test_features_are_those_of_a_query(tmp_path: Path) -> None:
 
 
 def test_a_second_run_loads_nothing(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 3)
+    files = program.pictures(tmp_path / "images", 3)
     first = extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "cache")
     shown = Shown()
-    again = extract(files, never, BACKBONE, tmp_path / "cache", progress=shown)
+    again = extract(files, program.never, BACKBONE, tmp_path / "cache", progress=shown)
     assert again == first
     assert (shown.pending, shown.images) == (-1, 0)
     assert first.folder.parent.name.startswith("fake-ffffffff")
@@ -97,7 +75,7 @@ def test_a_second_run_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported_for_what_is_cached(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 2)
+    files = program.pictures(tmp_path / "images", 2)
     extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "cache")
     script = (
         "import sys; from pathlib import Path; from evaluation.extract import extract;"
@@ -111,7 +89,7 @@ def test_torch_is_not_imported_for_what_is_cached(tmp_path: Path) -> None:
 
 def test_several_shards_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract_run, "SHARD", 40)
-    files = pictures(tmp_path / "images", 100)
+    files = program.pictures(tmp_path / "images", 100)
     embedder = program.FakeEmbedder()
     shown = Shown()
     found = extract(files, lambda: embedder, BACKBONE, tmp_path / "cache", progress=shown)
@@ -123,7 +101,7 @@ def test_several_shards_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = pictures(tmp_path / "images", 200)
+    files = program.pictures(tmp_path / "images", 200)
     cache = tmp_path / "cache"
     whole = extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "other").features()
     process = subprocess.Popen([sys.executable, str(_PROGRAM), str(cache), str(files[0].parent)])
@@ -151,7 +129,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_damaged_shard_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extract_run, "SHARD", 4)
-    files = pictures(tmp_path / "images", 10)
+    files = program.pictures(tmp_path / "images", 10)
     found = extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "cache")
     whole = found.features()
     (found.folder / "img_emb" / "img_emb_00001.npy").write_bytes(b"cut")
@@ -162,7 +140,7 @@ def test_a_damaged_shard_is_made_anew(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_bad_images_are_named_or_skipped(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 6)
+    files = program.pictures(tmp_path / "images", 6)
     files[1].write_bytes(b"no image")
     files[4].write_bytes(b"")
     cache = tmp_path / "cache"
@@ -176,18 +154,18 @@ def test_bad_images_are_named_or_skipped(tmp_path: Path) -> None:
         (1, str(files[1]), "not an image"),
         (4, str(files[4]), "empty file"),
     )
-    assert extract(files, never, BACKBONE, cache, skip_bad=True) == found
+    assert extract(files, program.never, BACKBONE, cache, skip_bad=True) == found
     with pytest.raises(SourceError) as caught:  # also when it is all in the cache
-        extract(files, never, BACKBONE, cache)
+        extract(files, program.never, BACKBONE, cache)
     assert str(caught.value) == error
     with pytest.raises(SourceError, match="no usable image in"):
-        extract([files[1]], never, BACKBONE, cache, skip_bad=True)
+        extract([files[1]], program.never, BACKBONE, cache, skip_bad=True)
     with pytest.raises(SourceError, match="no images to extract"):
-        extract([], never, BACKBONE, cache)
+        extract([], program.never, BACKBONE, cache)
 
 
 def test_sources(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 7)
+    files = program.pictures(tmp_path / "images", 7)
     with tarfile.open(tmp_path / "more.tar", "w") as tar:
         for file in files[:3]:
             tar.add(file, file.name)
@@ -199,26 +177,26 @@ def test_sources(tmp_path: Path) -> None:
     assert (shown.pending, shown.images) == (None, 10)  # nobody counts a tar beforehand
     base = found.features()
     np.testing.assert_array_equal(base[7:], base[:3])
-    assert extract(open_sources(specs), never, BACKBONE, tmp_path / "cache") == found
+    assert extract(open_sources(specs), program.never, BACKBONE, tmp_path / "cache") == found
     _, rows = read_shard(found.folder, 0)
     assert rows[8].path == f"{tmp_path / 'more.tar'}#0001.png"
     assert rows[8].sha256 == rows[1].sha256
 
 
 def test_other_weights_are_refused_or_cached_apart(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 1)
+    files = program.pictures(tmp_path / "images", 1)
     from dataclasses import replace
 
     unpinned = replace(BACKBONE, weights_hash="")
     with pytest.raises(ModelMismatchError, match="the weights of fake are ffffffffffffffff, want"):
         extract(files, program.FakeEmbedder, unpinned, tmp_path, weights_hash="a" * 64)
     found = extract(files, program.FakeEmbedder, unpinned, tmp_path)
-    assert extract(files, never, unpinned, tmp_path, weights_hash="f" * 64) == found
-    assert extract(files, never, BACKBONE, tmp_path) == found
+    assert extract(files, program.never, unpinned, tmp_path, weights_hash="f" * 64) == found
+    assert extract(files, program.never, BACKBONE, tmp_path) == found
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 1)
+    files = program.pictures(tmp_path / "images", 1)
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(DataFolderError, match=r"cannot write to .*: Not a directory"):
         extract(files, program.FakeEmbedder, BACKBONE, tmp_path / "cache")
@@ -227,7 +205,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTRIB_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "cache" / "features"
-    found = extract(pictures(tmp_path / "images", 1), program.FakeEmbedder, BACKBONE)
+    found = extract(program.pictures(tmp_path / "images", 1), program.FakeEmbedder, BACKBONE)
     assert found.folder.is_relative_to(default_cache())
     monkeypatch.delenv("ATTRIB_HOME")
     assert default_cache().parts[-2:] == ("attrib", "features")
@@ -294,6 +272,6 @@ def test_the_real_backbone(tmp_path: Path) -> None:
         pixels = np.stack([backbone.preprocessing.apply(image) for image in images])
         np.testing.assert_array_equal(base, embedder.embed(pixels).astype(np.float16))
         assert base.shape == (5, 1280)
-        assert extract(files, never, backbone, tmp_path).rows == 5
+        assert extract(files, program.never, backbone, tmp_path).rows == 5
     finally:
         torch.set_num_threads(threads)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import extract_program as program
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,26 +30,8 @@ from search.collection import Collection
 from search.folder import DataFolder
 from search.removal import take_down
 
-_PROGRAM = Path(__file__).with_name("extract_program.py")
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gallery_extract_program", _PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gallery_extract_program"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-program = _load()
 BACKBONE = program.BACKBONE
 DIM = program.DIM
-
-
-def never() -> Any:
-    raise AssertionError("the backbone was loaded")
 
 
 def random(images: int, dim: int = DIM, seed: int = 0) -> NDArray[np.float32]:
@@ -83,10 +63,6 @@ def clip_retrieval(
                 folder / "metadata" / f"metadata_{number:0{digits}d}.parquet",
             )
     return np.concatenate(parts)
-
-
-def pictures(folder: Path, count: int) -> list[Path]:
-    return [program.draw(folder / f"{i:04d}.png", i) for i in range(count)]
 
 
 # -- the gallery itself ----------------------------------------------------------------------------
@@ -218,7 +194,7 @@ def test_metadata_that_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_images(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 6)
+    files = program.pictures(tmp_path / "images", 6)
     copy = tmp_path / "images" / "the same under another name.png"
     shutil.copy(files[2], copy)
     cache = tmp_path / "cache"
@@ -231,12 +207,12 @@ def test_images(tmp_path: Path) -> None:
     base = extract(left, program.FakeEmbedder, BACKBONE, cache).features()
     np.testing.assert_array_equal(whole(found), base.astype(np.float32))
     # Other exemplars need no other features.
-    again = distractors(tmp_path / "images", {files[0]}, never, BACKBONE, cache)
+    again = distractors(tmp_path / "images", {files[0]}, program.never, BACKBONE, cache)
     assert len(again) == 6
 
 
 def test_a_list_of_images_with_a_bad_one(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 3)
+    files = program.pictures(tmp_path / "images", 3)
     files[1].write_bytes(b"no image")
     spec = tmp_path / "list.txt"
     spec.write_text("images/0002.png\nimages/0001.png\nimages/0000.png\n")
@@ -251,16 +227,16 @@ def test_a_list_of_images_with_a_bad_one(tmp_path: Path) -> None:
         "(not an image)"
     ]
     with pytest.raises(SourceError, match="no such file or folder"):
-        distractors(tmp_path / "no", set(), never, BACKBONE)
+        distractors(tmp_path / "no", set(), program.never, BACKBONE)
     with pytest.raises(SourceError, match="no such file or folder"):
-        distractors("x" * 5000, set(), never, BACKBONE)
+        distractors("x" * 5000, set(), program.never, BACKBONE)
 
 
 def test_a_data_folder(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 20)
+    files = program.pictures(tmp_path / "images", 20)
     data = tmp_path / "data"
     program.fake.run(data, [str(tmp_path / "images")], shard_size=8)
-    found = distractors(data, {files[3], files[11]}, never, BACKBONE)
+    found = distractors(data, {files[3], files[11]}, program.never, BACKBONE)
     left = [file for i, file in enumerate(files) if i not in (3, 11)]
     assert found.keys == tuple(str(file) for file in left)
     base = extract(left, program.FakeEmbedder, BACKBONE, tmp_path / "cache").features()
@@ -268,7 +244,7 @@ def test_a_data_folder(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_after_removals_and_a_broken_run(tmp_path: Path) -> None:
-    files = pictures(tmp_path / "images", 12)
+    files = program.pictures(tmp_path / "images", 12)
     data = tmp_path / "data"
     program.fake.run(data, [str(tmp_path / "images")], shard_size=8)
     with Collection.open(data) as collection:
@@ -276,58 +252,58 @@ def test_a_data_folder_after_removals_and_a_broken_run(tmp_path: Path) -> None:
     # A shard that the ledger does not know is left over from a run that was killed.
     for file in (data / "features" / "set").glob("*/*_00000.*"):
         shutil.copy(file, file.with_name(file.name.replace("00000", "00007")))
-    found = distractors(data, set(), never, BACKBONE)
+    found = distractors(data, set(), program.never, BACKBONE)
     assert found.keys == tuple(str(file) for file in files if file.name != "0001.png")
 
 
 def test_data_folders_that_will_not_do(tmp_path: Path) -> None:
-    pictures(tmp_path / "images", 3)
+    program.pictures(tmp_path / "images", 3)
     data = tmp_path / "data"
     program.fake.run(data, [str(tmp_path / "images")])
     other = replace(BACKBONE, name="other", weights_hash="e" * 64)
     with pytest.raises(ModelMismatchError) as caught:
-        distractors(data, set(), never, other)
+        distractors(data, set(), program.never, other)
     assert str(caught.value) == (
         f"{data} holds base features of fake (weights ffffffff), wanted are those of other "
         "(weights eeeeeeee); name the images themselves, or another data folder"
     )
     resized = replace(BACKBONE, preprocessing=replace(BACKBONE.preprocessing, resize=20))
     with pytest.raises(ModelMismatchError):
-        distractors(data, set(), never, resized)
+        distractors(data, set(), program.never, resized)
     unpinned = replace(BACKBONE, weights_hash="")
-    assert len(distractors(data, set(), never, unpinned, weights_hash="f" * 64)) == 3
+    assert len(distractors(data, set(), program.never, unpinned, weights_hash="f" * 64)) == 3
     with pytest.raises(ModelMismatchError):
-        distractors(data, set(), never, unpinned, weights_hash="e" * 64)
+        distractors(data, set(), program.never, unpinned, weights_hash="e" * 64)
     with DataFolder.open(data), pytest.raises(DataFolderBusyError, match="is in use by process"):
-        distractors(data, set(), never, BACKBONE)
+        distractors(data, set(), program.never, BACKBONE)
     DataFolder.create(tmp_path / "fresh").close()
     with pytest.raises(DataFolderError, match="nothing was ingested into"):
-        distractors(tmp_path / "fresh", set(), never, BACKBONE)
+        distractors(tmp_path / "fresh", set(), program.never, BACKBONE)
 
 
 def test_feature_files(tmp_path: Path) -> None:
     array = clip_retrieval(tmp_path / "clip", [4, 3])
     exemplar = tmp_path / "clip" / "images" / "1-1.jpg"
-    found = distractors(tmp_path / "clip", {exemplar}, never, BACKBONE)
+    found = distractors(tmp_path / "clip", {exemplar}, program.never, BACKBONE)
     np.testing.assert_array_equal(whole(found), array[[0, 1, 2, 3, 4, 6]].astype(np.float32))
 
     feats = torch.from_numpy(random(5))
     paths = [f"laion/{i}.jpg" for i in range(5)]
     torch.save({"feats": feats, "paths": paths}, tmp_path / "laion_subset.pth")
     exemplar = tmp_path / "laion" / "2.jpg"
-    found = distractors(tmp_path / "laion_subset.pth", {exemplar}, never, BACKBONE)
+    found = distractors(tmp_path / "laion_subset.pth", {exemplar}, program.never, BACKBONE)
     assert found.keys == tuple(paths[:2] + paths[3:])
     np.testing.assert_array_equal(whole(found), feats[[0, 1, 3, 4]])
 
     told: list[str] = []
     path = tmp_path / "data_feats.npy"
     np.save(path, random(5))
-    found = distractors(path, {exemplar}, never, BACKBONE, note=told.append)
+    found = distractors(path, {exemplar}, program.never, BACKBONE, note=told.append)
     np.testing.assert_array_equal(whole(found), random(5))
     assert told == [f"{path} names no images: exemplars that are among them count as distractors"]
     np.save(path, random(5, dim=7))
     with pytest.raises(ModelError) as caught:
-        distractors(path, set(), never, BACKBONE)
+        distractors(path, set(), program.never, BACKBONE)
     assert str(caught.value) == (
         f"{path} has features of 7 numbers, fake gives 24; they are of another backbone"
     )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import published as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,19 +24,6 @@ from evaluation.protocol import (
     recall_at,
 )
 from ingest.errors import ModelError, SourceError, UsageError, WeightsError
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("published")
 
 KS = [1, 5, 10, 100]
 

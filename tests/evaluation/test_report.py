@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import published as reference
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -22,19 +20,6 @@ from evaluation.report import markdown, write_report
 from evaluation.results import CaseResult, ModelResults, of_ranks
 from evaluation.through_index import ThroughIndex
 from ingest.errors import RunError, UsageError
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("published")
 
 
 def hand(name: str, found: list[int], *, gallery: str = "g") -> CaseResult:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import published as reference
 import pytest
 
 from evaluation.bootstrap import mean_intervals
@@ -25,19 +22,6 @@ from evaluation.results import (
     of_ranks,
 )
 from ingest.errors import UsageError
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("published")
 
 
 def hand() -> tuple[CaseFeatures, Ranks]:

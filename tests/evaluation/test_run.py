@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from published import published
 
 from embed.calibrator import Calibrator
 from embed.mapper import Mapper, MapperPair
@@ -34,19 +33,6 @@ from ingest.errors import ModelError, UsageError, WeightsError
 
 DIM = 1280
 MODELS = 7
-
-
-def _published() -> ModuleType:
-    path = Path(__file__).with_name("published.py")
-    spec = importlib.util.spec_from_file_location("published_for_runs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-published = _published().published
 
 
 class Silent:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import published as reference
 import pytest
 from numpy.typing import NDArray
 
@@ -19,19 +17,6 @@ from evaluation.protocol import UNRANKED, ArrayBlocks, average_precision, ranks
 from evaluation.through_index import build_index, through_index
 from ingest.errors import UsageError
 from search.edge import EdgeIndex, EdgeSettings
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reference = _load("published")
 
 DIM = 24
 

@@ -20,6 +20,9 @@ from search.index import Features, Index, Payload
 from search.index_url import IndexUrl, parse_index_url
 from search.server import ServerIndex, ServerSettings
 
+# Helper modules that lie beside the tests are imported by their names.
+sys.path.append(str(Path(__file__).parent))
+
 
 class IndexFactory(Protocol):
     """Makes empty indexes of one backend, and opens what it made again."""

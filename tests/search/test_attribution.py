@@ -4,118 +4,37 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from brute_index import (
+    CALIBRATORS,
+    CUT,
+    DIM,
+    RAISED,
+    SAMPLE,
+    ZERO,
+    BruteIndex,
+    ask,
+    attributor,
+    check_sums,
+    collection,
+    fill,
+    reference,
+    unit,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 
 from embed.calibrator import Calibrator
 from ingest.errors import EmptyQueryError, ModelMismatchError, RunError, UsageError
-from search.answer import Attribution
-from search.attribution import Attributor
 from search.calibration import influence
 from search.edge import EdgeIndex, EdgeSettings
-from search.index import Hits, Index, IndexInfo, Payload, Sample, Where
-
-DIM = 8
-SEED = 8
-SAMPLE = 256
-CUT = Calibrator(0.15, -0.05, fitted_on="pairs")
-ZERO = Calibrator(0.15, 0.0)
-RAISED = Calibrator(0.15, 0.02)
-CALIBRATORS = [CUT, ZERO, RAISED]
-
-
-class BruteIndex:
-    """Every index's behaviour by the shortest code; counts its searches."""
-
-    def __init__(self, dim: int = DIM, sample_size: int = SAMPLE) -> None:
-        self.dim = dim
-        self.points: dict[uuid.UUID, tuple[NDArray[np.float32], Payload]] = {}
-        self.sample_size = sample_size
-        self.limits: list[int] = []
-
-    def upsert(
-        self, ids: Sequence[uuid.UUID], vectors: NDArray[np.float32], payloads: Sequence[Payload]
-    ) -> None:
-        self.points |= dict(zip(ids, zip(vectors, payloads, strict=True), strict=True))
-        self.points = dict(sorted(self.points.items()))
-
-    def search(
-        self,
-        queries: NDArray[np.float32],
-        limit: int,
-        *,
-        where: Where | None = None,
-        exact: bool = False,
-    ) -> list[Hits]:
-        self.limits.append(limit)
-        ids = self._matching(where)
-        if not ids:
-            return [Hits([], np.empty(0, np.float32)) for _ in queries]
-        # One by one: products of other shapes round differently.
-        scores = np.stack([self.vectors(ids) @ query for query in queries])
-        orders = np.argsort(-scores, axis=1, kind="stable")[:, :limit]
-        return [
-            Hits([ids[i] for i in order], row[order])
-            for order, row in zip(orders, scores, strict=True)
-        ]
-
-    def fetch(
-        self, ids: Sequence[uuid.UUID], *, fields: Sequence[str] | None = None
-    ) -> list[Payload | None]:
-        return [
-            {name: v for name, v in self.points[i][1].items() if fields is None or name in fields}
-            if i in self.points
-            else None
-            for i in ids
-        ]
-
-    def vectors(self, ids: Sequence[uuid.UUID]) -> NDArray[np.float32]:
-        return np.stack([self.points[i][0] for i in ids])
-
-    def count(self, where: Where | None = None) -> int:
-        return len(self._matching(where))
-
-    def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
-        raise NotImplementedError
-
-    def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[uuid.UUID]]:
-        ids = self._matching(where)
-        for start in range(0, len(ids), batch):
-            yield ids[start : start + batch]
-
-    def delete(self, ids: Sequence[uuid.UUID]) -> None:
-        for i in ids:
-            self.points.pop(i, None)
-
-    def sample(self) -> Sample:
-        ids = sorted(self.points, key=lambda i: uuid.uuid5(i, "sample"))[: self.sample_size]
-        return Sample(ids, self.vectors(ids))
-
-    def build(self) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def info(self) -> IndexInfo:
-        points = len(self.points)
-        return IndexInfo("brute", points, points, self.dim, "none", 0, {"disk_bytes": 1, "m": 0})
-
-    def close(self) -> None: ...
-
-    def _matching(self, where: Where | None) -> list[uuid.UUID]:
-        return [
-            i
-            for i, (_, payload) in self.points.items()
-            if all(payload.get(name) in values for name, values in (where or {}).items())
-        ]
-
+from search.index import Index, Where
 
 MakeIndex = Callable[[], Index]
 
@@ -147,74 +66,6 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     fill(index)
     yield index
     index.close()
-
-
-def unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def collection(count: int = 300) -> tuple[list[uuid.UUID], NDArray[np.float32], list[Payload]]:
-    """Every fifth is a copy of the one before (same vector, same hash); every seventh has none."""
-    random = np.random.default_rng(SEED)
-    vectors = unit(random.normal(size=(count, DIM)))
-    ids = [uuid.uuid5(uuid.NAMESPACE_URL, f"image {i}") for i in range(count)]
-    payloads: list[Payload] = []
-    for i in range(count):
-        image = i - 1 if i % 5 == 4 else i
-        vectors[i] = vectors[image]
-        payloads.append(
-            {
-                "key": f"{i:03d}",
-                "sha256": "" if image % 7 == 0 else f"hash {image}",
-                "creator": ["", "Ann", "Bob", "Cy"][i % 4],
-                "licence": ["cc0", "cc-by"][i % 3 == 0],
-                "width": 10 + i,
-            }
-        )
-    return ids, vectors, payloads
-
-
-def fill(index: Index, count: int = 300) -> tuple[NDArray[np.float32], list[Payload]]:
-    ids, vectors, payloads = collection(count)
-    index.upsert(ids, vectors, payloads)
-    index.flush()
-    return vectors, payloads
-
-
-def ask(count: int = 3) -> NDArray[np.float32]:
-    return unit(np.random.default_rng(SEED + 1).normal(size=(count, DIM)))
-
-
-def attributor(index: Index, calibrator: Calibrator, **options: Any) -> Attributor:
-    return Attributor(index, "model", "f00d", calibrator, **options)
-
-
-def reference(
-    shares: NDArray[np.float64], payloads: list[Payload], where: Where
-) -> list[tuple[float, frozenset[str]]]:
-    """(influence, keys of the owners) of every image with influence, most influential first."""
-    images: dict[str, list[int]] = {}
-    for i, payload in enumerate(payloads):
-        if shares[i] > 0 and all(payload[name] in values for name, values in where.items()):
-            images.setdefault(payload["sha256"] or payload["key"], []).append(i)
-    rows = [
-        (math.fsum(shares[copies]), frozenset(payloads[i]["key"] for i in copies))
-        for copies in images.values()
-    ]
-    return sorted(rows, key=lambda row: -row[0])
-
-
-def check_sums(answer: Attribution) -> None:
-    shares = [row.influence for row in answer.rows]
-    assert all(0 < share <= 1 for share in shares)
-    assert shares == sorted(shares, reverse=True)
-    assert abs(math.fsum([*shares, answer.remaining]) - 1) < 1e-9
-    assert [row.rank for row in answer.rows] == list(range(1, len(shares) + 1))
-    ids = [owner.id for row in answer.rows for owner in row.owners]
-    assert len(set(ids)) == len(ids)
-    if answer.group_by:
-        total = math.fsum(group.influence for group in answer.groups)
-        assert abs(total + answer.groups_remaining - 1) < 1e-9
 
 
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
@@ -298,40 +149,6 @@ def test_exact_reads_a_large_collection_in_blocks(
         assert [row.owners for row in one.rows] == [row.owners for row in other.rows]
 
 
-def test_estimates_hold_the_truth_in_95_of_100_queries() -> None:
-    """Over six collections, each with its own sample: all queries of one share its luck."""
-    seeds = (0, 1, 2, 3, 4, 7)
-    print("seeds", seeds)
-    covered = {seed: _covered(seed, queries=70) for seed in seeds}
-    print("share of queries covered, by seed", covered)
-    assert np.mean(list(covered.values())) >= 0.95
-
-
-def _covered(seed: int, queries: int) -> float:
-    """Share of queries whose interval of the remaining influence holds the truth."""
-    index = BruteIndex(sample_size=400)
-    random = np.random.default_rng(seed)
-    centres = random.normal(size=(60, DIM))
-    vectors = unit(centres[random.integers(60, size=4000)] + 0.4 * random.normal(size=(4000, DIM)))
-    ids = [uuid.UUID(int=seed * 4000 + i) for i in range(4000)]  # other ids, another sample
-    index.upsert(ids, vectors, [{"key": str(i)} for i in range(4000)])
-    noise = 0.4 * random.normal(size=(queries, DIM))
-    asked = unit(centres[random.integers(60, size=queries)] + noise)
-    held = []
-    for calibrator in (Calibrator(0.1, 0.0), Calibrator(0.4, 0.0), Calibrator(0.1, 0.001)):
-        truth = influence((asked @ vectors.T).astype(np.float64), calibrator)
-        answers = attributor(index, calibrator, head=100, exact_below=10).attribute(
-            asked, [""] * queries, k=5
-        )
-        held += [
-            answer.remaining_interval[0]
-            <= 1 - np.sort(shares)[-5:].sum()
-            <= answer.remaining_interval[1]
-            for answer, shares in zip(answers, truth, strict=True)
-        ]
-    return float(np.mean(held))
-
-
 def test_a_copy_far_down_the_support_joins_its_row(make_index: MakeIndex) -> None:
     index = make_index()
     count = 1500
@@ -371,23 +188,6 @@ def test_k_larger_than_the_collection(make_index: MakeIndex) -> None:
         assert len(answer.rows) == len(reference(shares, payloads, {}))
         assert answer.remaining < 1e-9
         check_sums(answer)
-
-
-def test_growth_is_by_fours_and_only_for_queries_that_need_it() -> None:
-    index = BruteIndex()
-    vectors, _ = fill(index, 1000)
-    supports = np.count_nonzero(influence((ask(40) @ vectors.T).astype(float), CUT), axis=1)
-    attributor(index, CUT, first_limit=16).attribute(ask(40), [""] * 40)
-    assert supports.max() > 16
-    needed = 16
-    expected = [16]
-    while needed <= supports.max():
-        needed *= 4
-        expected.append(needed)
-    assert index.limits == expected
-    index.limits.clear()
-    attributor(index, CUT, first_limit=1000).attribute(ask(40), [""] * 40)
-    assert index.limits == [1000]
 
 
 def test_answers_do_not_depend_on_earlier_queries_or_on_company(filled: Index) -> None:
@@ -464,29 +264,3 @@ def test_any_answer_is_a_distribution_whatever_the_order_of_ingestion(
     low, high = answers[0].remaining_interval
     assert -1e-12 <= low <= answers[0].remaining + 1e-9
     assert answers[0].remaining - 1e-9 <= high <= 1
-
-
-def test_a_support_far_too_large_is_not_searched_for() -> None:
-    index = BruteIndex()
-    fill(index, 2000)
-    wide = attributor(
-        index,
-        Calibrator(0.5, -0.01),
-        first_limit=8,
-        support_limit=500,
-        head=40,
-        exact_below=10,
-    )
-    (answer,) = wide.attribute(ask(1), ["q"], k=5)
-    assert answer.method == "estimated"
-    assert index.limits[:3] == [8, 32, 40]  # not 128 and 500
-
-
-def test_the_head_grows_where_it_leaves_too_much_to_the_sample() -> None:
-    index = BruteIndex()
-    fill(index, 2000)
-    for tau, limits in ((0.02, [40]), (0.15, [40, 160])):
-        index.limits.clear()
-        one = attributor(index, Calibrator(tau, 0.0), head=40, exact_below=10)
-        one.attribute(ask(1), ["q"], k=5)
-        assert index.limits == limits
