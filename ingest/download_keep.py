@@ -13,14 +13,16 @@ import mimetypes
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ingest.download_fetch import Downloaded
 from ingest.errors import DataFolderError, ImageError
 from ingest.formats import IMAGE_SUFFIXES, looks_like
 from ingest.item import Item
+from ingest.storage import Location, file_name
 
 __all__ = ["KeptImages"]
 
@@ -39,16 +41,20 @@ class KeptImages:
         DataFolderError: they cannot be written.
     """
 
-    def __init__(self, folder: Path, listing: Path, items: Sequence[Item]) -> None:
+    def __init__(self, folder: Path, listing: Location, items: Sequence[Item]) -> None:
         digest = hashlib.sha256("\n".join(item.key for item in items).encode()).hexdigest()
         self._folder = folder
-        self._name = f"{listing.stem}-{digest[:16]}"
+        self._name = f"{PurePosixPath(file_name(listing)).stem}-{digest[:16]}"
         self._part = folder / f".{self._name}.tar.part"
         self._tar: tarfile.TarFile | None = None
         self._rows: list[dict[str, Any]] = []
         self._failures: Counter[str] = Counter()
 
     def __enter__(self) -> KeptImages:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise self._failed(exc) from exc
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
@@ -61,7 +67,8 @@ class KeptImages:
             if kind is None:
                 raise self._failed(error) from error
         finally:
-            self._part.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._part.unlink()
 
     def add(self, item: Item, outcome: Downloaded | ImageError) -> None:
         """Keep what came of an item."""
@@ -76,7 +83,6 @@ class KeptImages:
         self._rows.append(row)
         try:
             if self._tar is None:
-                self._folder.mkdir(parents=True, exist_ok=True)
                 self._tar = tarfile.open(self._part, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
             self._write(item.key + _suffix_of(outcome), outcome.data)
             if item.metadata.caption:
@@ -95,7 +101,6 @@ class KeptImages:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         stats = {
             "count": len(self._rows),
             "successes": len(self._rows) - self._failures.total(),
