@@ -11,6 +11,7 @@ from attrib.commands import (
     calibrate,
     delete,
     evaluate,
+    index,
     info,
     ingest,
     models,
@@ -65,4 +66,5 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
+app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")

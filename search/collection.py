@@ -35,11 +35,11 @@ from search.index import Index, Where
 from search.index_place import (
     IndexSettings,
     OpenIndex,
+    check_place,
     create_index,
     new_place,
     open_index,
     remove_index,
-    server_place,
     take_alias,
 )
 from search.index_url import IndexUrl
@@ -163,7 +163,7 @@ class Collection:
                     opened.pop_all()
                 return cls(folder, name, ledger, chosen, fresh)
             if index_url is not None:
-                _check_place(root, folder.collection(name), index_url)
+                _check_there(root, index_url)
             return cls._load(folder, name, model)
         except BaseException:
             folder.close()
@@ -362,17 +362,10 @@ def _new_index(
     return index
 
 
-def _check_place(root: Path, path: Path, wanted: IndexUrl) -> None:
-    place = server_place(path)
-    if place is None:
+def _check_there(root: Path, wanted: IndexUrl) -> None:
+    try:
+        check_place(root, wanted)
+    except UsageError as exc:
         raise UsageError(
-            f"the index of {root} is in the folder, not at {wanted}; leave --index out, or move it "
-            f"with `attrib index copy {root} {wanted}`"
-        )
-    # The gRPC port is a matter of how to get there, not of where it is.
-    there = (place.url.host, place.url.port)
-    if there != (wanted.host, wanted.port) or wanted.name not in ("", place.alias):
-        raise UsageError(
-            f"the index of {root} is at {place.url.server} ({place.alias}), not at {wanted}; leave "
-            f"--index out, or move it with `attrib index copy {root} {wanted}`"
-        )
+            f"{exc}; leave --index out, or move it with `attrib index copy {root} {wanted}`"
+        ) from exc

@@ -31,6 +31,7 @@ __all__ = [
     "IndexSettings",
     "OpenIndex",
     "ServerPlace",
+    "check_place",
     "create_index",
     "index_settings",
     "new_index_settings",
@@ -201,6 +202,27 @@ def open_index(
         fingerprint=model.feature_fingerprint if model else None,
         dim=model.dim if model else None,
     )
+
+
+def check_place(root: Path, url: IndexUrl) -> None:
+    """Refuse a server that does not have the index of the data folder `root`.
+
+    Raises:
+        UsageError: the index is elsewhere.
+        DataFolderError: it is no data folder, or nothing is in it.
+    """
+    current = root / "current"
+    if not current.is_file():
+        raise DataFolderError(f"{root} is no attrib data folder, or nothing was ingested into it")
+    place = server_place(root / "collections" / current.read_text("utf-8").strip())
+    if place is None:
+        raise UsageError(f"the index of {root} is in the folder, not at {url}")
+    # The gRPC port is a matter of how to get there, not of where it is.
+    there = (place.url.host, place.url.port)
+    if there != (url.host, url.port) or url.name not in ("", place.alias):
+        raise UsageError(
+            f"the index of {root} is at {place.url.server} ({place.alias}), not at {url}"
+        )
 
 
 def take_alias(folder: Path, index: OpenIndex, *, free: bool = False) -> None:

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from embed.model import AttributionModel
 from embed.model import load as load_model
-from ingest.errors import DataFolderBusyError, DataFolderError, ModelMismatchError
+from ingest.errors import (
+    DataFolderBusyError,
+    DataFolderError,
+    IndexFailedError,
+    ModelMismatchError,
+)
 from ingest.ledger import Ledger
 from search.building import Building
 from search.collection import Collection, collection_name
@@ -22,6 +27,7 @@ from search.edge_settings import Quantization
 from search.folder import DataFolder, reindex_lock, writing
 from search.index_place import (
     IndexSettings,
+    ServerPlace,
     index_settings,
     remove_index,
     server_place,
@@ -30,7 +36,14 @@ from search.index_place import (
 from search.ingestion import Progress
 from search.removal import mend, remove_buildings
 
-__all__ = ["ReindexReport", "reindex"]
+__all__ = [
+    "ReindexReport",
+    "Remap",
+    "begin_building",
+    "current_collection",
+    "reindex",
+    "remove_retired",
+]
 
 _FEW = 5000  # images that are caught up with while queries wait: a second or two
 _RETIRED = "retired collection"  # mark: what is to be removed once it is not the current one
@@ -93,27 +106,49 @@ def reindex(
     DataFolder.open(root, wait_s=wait_s).close()  # is it one? before a lock is put into it
     with reindex_lock(root):
         with DataFolder.open(root, wait_s=wait_s) as folder:
-            old = _current(folder)
+            old = current_collection(folder)
             built = load_model(folder.model(old))
             model = _same_base(root, built, model)
-            _remove_retired(folder, old)
+            remove_retired(folder, old)
             settings = index_settings(folder.collection(old))
             wanted = replace(settings, quantization=quantization or settings.quantization)
             if model.feature_fingerprint == built.feature_fingerprint and wanted == settings:
                 remove_buildings(folder)
                 return _swap_model(folder, old, model)
-            building = _begin(folder, old, model, wanted)
+            name = collection_name(model)
+            if name == old:  # the same features in an index of another kind
+                name = f"{name}-{wanted.quantization}"
+            place = server_place(folder.collection(old))
+            building = begin_building(folder, name, model, wanted, place)
         try:
-            return _Remap(root, old, building, keep_old, switch_wait_s).go(progress)
+            return Remap(root, old, building, keep_old, switch_wait_s).go(progress)
         finally:
             building.close()
 
 
-class _Remap:
+class Remap:
+    """From a collection that is begun to the one in use.
+
+    Args:
+        root: the data folder.
+        old: name of the collection in use.
+        building: what is to take over from it.
+        keep_old: do not remove the old one.
+        switch_wait_s: how long to wait, before the switch, for a process that uses the folder.
+        check: called with the data folder when the new collection is whole, before the switch.
+    """
+
     def __init__(
-        self, root: Path, old: str, building: Building, keep_old: bool, switch_wait_s: float
+        self,
+        root: Path,
+        old: str,
+        building: Building,
+        keep_old: bool,
+        switch_wait_s: float,
+        check: Callable[[DataFolder], None] | None = None,
     ) -> None:
         self._root = root
+        self._check = check
         self._old = old
         self._building = building
         self._keep_old = keep_old
@@ -121,6 +156,7 @@ class _Remap:
         self._mapped = 0
 
     def go(self, progress: Progress | None) -> ReindexReport:
+        """Build, catch up and switch; see `reindex`."""
         building = self._building
         advance: Callable[[int], None] = lambda images: None  # noqa: E731
         if progress is not None:
@@ -160,6 +196,8 @@ class _Remap:
                 "ingest with --force; the collection in use was left as it is"
             )
         building.index.build()
+        if self._check is not None:
+            self._check(folder)
         take_alias(building.path, building.index)
         building.close()
         name = building.path.name.removeprefix(".building-")
@@ -173,7 +211,7 @@ class _Remap:
             folder.set_current(name)
         for leftover in ("state.json", "done.sqlite"):
             (folder.collection(name) / leftover).unlink(missing_ok=True)
-        _remove_retired(folder, name, ledger)
+        remove_retired(folder, name, ledger)
         return ReindexReport(
             collection=name,
             replaced=self._old,
@@ -185,14 +223,18 @@ class _Remap:
         )
 
 
-def _begin(
-    folder: DataFolder, old: str, model: AttributionModel, settings: IndexSettings
+def begin_building(
+    folder: DataFolder,
+    name: str,
+    model: AttributionModel,
+    settings: IndexSettings,
+    place: ServerPlace | None,
 ) -> Building:
-    name = collection_name(model)
-    if name == old:  # the same features in an index of another kind
-        name = f"{name}-{settings.quantization}"
+    """Begin a collection `name`, or go on with it, and note what it has to catch up with.
+
+    `place`: of an index on the server that it is to be on; None: in the folder.
+    """
     remove_buildings(folder, but=folder.collection(f".building-{name}"))
-    place = server_place(folder.collection(old))
     building = Building.begin(folder, name, model, settings, place)
     ledger = Ledger(folder.ledger)
     try:
@@ -205,7 +247,8 @@ def _begin(
     return building
 
 
-def _current(folder: DataFolder) -> str:
+def current_collection(folder: DataFolder) -> str:
+    """Name of the collection in use; DataFolderError where there is none yet."""
     name = folder.current
     if name is None:
         raise DataFolderError(
@@ -251,7 +294,7 @@ def _swap_model(folder: DataFolder, current: str, model: AttributionModel) -> Re
     return ReindexReport(current, "", model.name, False, 0, images, False)
 
 
-def _remove_retired(folder: DataFolder, current: str, ledger: Ledger | None = None) -> None:
+def remove_retired(folder: DataFolder, current: str, ledger: Ledger | None = None) -> None:
     """Remove the collection that a switch left to be removed, also one that was killed then."""
     own = Ledger(folder.ledger) if ledger is None else ledger
     try:
@@ -259,7 +302,10 @@ def _remove_retired(folder: DataFolder, current: str, ledger: Ledger | None = No
         if retired is None:
             return
         if retired != current:
-            remove_index(folder.collection(retired))
+            try:
+                remove_index(folder.collection(retired))
+            except IndexFailedError:
+                return  # its server is away: it stays marked, and is removed another time
             with writing(folder.root):
                 shutil.rmtree(folder.collection(retired), ignore_errors=True)
         own.set_mark(_RETIRED, None)
