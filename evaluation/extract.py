@@ -28,6 +28,7 @@ from ingest.decode import DecodeLimits
 from ingest.errors import ModelMismatchError, SourceError
 from ingest.item import Item, printable
 from ingest.source import FilesSource, ItemSource, Source
+from ingest.storage import origin_of
 from search.folder import writing
 
 if TYPE_CHECKING:
@@ -206,12 +207,10 @@ def _signature(sources: Sequence[Source]) -> tuple[str, int | None]:
     for source in sources:
         if isinstance(source, ItemSource):
             for item in source.items():
-                path = os.path.abspath(item.path)  # noqa: PTH100 (resolve would ask the disk)
-                digest.update(f"{printable(path)}\0{item.size}\0{item.mtime_ns}\n".encode())
+                digest.update(f"{origin_of(item.path)}\0{item.size}\0{item.mtime_ns}\n".encode())
                 count = None if count is None else count + 1
         else:
-            path = os.path.abspath(source.path)  # noqa: PTH100
-            digest.update(f"{printable(path)}\0{source.signature}\n".encode())
+            digest.update(f"{origin_of(source.path)}\0{source.signature}\n".encode())
             count = None
     return digest.hexdigest()[:16], count
 

@@ -261,7 +261,7 @@ def _prepare(job: _Job, preprocessing: Preprocessing, limits: DecodeLimits) -> _
     file: Path | None = None
     if isinstance(job, tuple):
         source, item = job
-        file, job = item.path, source.read(item)
+        file, job = item.path if isinstance(item.path, Path) else None, source.read(item)
     if isinstance(job, Reject):
         return job
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from ingest.metadata import Metadata
+from ingest.storage import Location, is_on_the_web, is_remote
 from ingest.table import TABLE_NAMES, MetadataTable, files_column, open_table
 
 __all__ = ["Described", "described_by_parent"]
@@ -23,7 +24,7 @@ class Described:
     table: MetadataTable | None = None
     prefix: str = ""
 
-    def at(self, folder: Path, names: set[str]) -> Described:
+    def at(self, folder: Location, names: Collection[str]) -> Described:
         """The same once the folder's own names are known: its own table takes over.
 
         Raises:
@@ -43,7 +44,7 @@ class Described:
         return self.table.find(self.prefix + name) if self.table else None
 
 
-def described_by_parent(folder: Path) -> Described:
+def described_by_parent(folder: Location) -> Described:
     """A source folder as the folder around it describes it, as in ``set/metadata.parquet`` for
     ``set/images``.
 
@@ -52,9 +53,19 @@ def described_by_parent(folder: Path) -> Described:
     Raises:
         SourceError: when the table is damaged.
     """
-    folder = folder.absolute()
+    if is_on_the_web(folder):
+        return Described()
+    folder = folder if is_remote(folder) else folder.absolute()
     for name in TABLE_NAMES:
         path = folder.parent / name
-        if folder.name and path.is_file() and files_column(open_table(path).columns) is not None:
+        if folder.name and _is_file(path) and files_column(open_table(path).columns) is not None:
             return Described(MetadataTable.load(path)).inside(folder.name)
     return Described()
+
+
+def _is_file(path: Location) -> bool:
+    if is_remote(path):
+        from ingest.stored import exists
+
+        return exists(path)
+    return path.is_file()

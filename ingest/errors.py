@@ -7,12 +7,14 @@
     |   `-- EmptyQueryError     k < 1, no image given, ...
     `-- RunError                a right call that failed (exit code 1)
         |-- SourceError         a source that cannot be read: no such path, no images, cut-off tar
+        |-- StorageError        a store (S3, GCS, a web server) that cannot be reached, or refuses
         |-- ImageError          an image that cannot be used; carries a `RejectReason`
         |-- WeightsError        model weights that are missing, unreadable or not what they claim
         |-- ModelError          a model folder or checkpoint that is damaged or of another kind
         |-- ModelMismatchError  the query's model is not the one that the index was built with
         |-- DataFolderError     a data folder that is missing, read-only, full or of a newer format
         |   `-- DataFolderBusyError   another process is using it
+        |-- WorkersError        Redis cannot be reached, or a worker cannot do what it is asked
         `-- IndexFailedError    the index refused or lost an operation
             `-- IndexRefusedError     it does not do such a thing, by strict mode or quota
 
@@ -35,9 +37,11 @@ __all__ = [
     "RejectReason",
     "RunError",
     "SourceError",
+    "StorageError",
     "UnknownModelError",
     "UsageError",
     "WeightsError",
+    "WorkersError",
 ]
 
 from enum import StrEnum
@@ -97,6 +101,10 @@ class SourceError(RunError):
     """A source that cannot be read."""
 
 
+class StorageError(RunError):
+    """A store that cannot be reached, or refuses; what was asked of it may well be there."""
+
+
 class ImageError(RunError):
     """An image that cannot be used.
 
@@ -129,6 +137,10 @@ class DataFolderError(RunError):
 
 class DataFolderBusyError(DataFolderError):
     """Another process is using the data folder."""
+
+
+class WorkersError(RunError):
+    """Redis cannot be reached, or a worker cannot do what it is asked to."""
 
 
 class IndexFailedError(RunError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from ingest.beside import Described, described_by_parent
 from ingest.errors import SourceError
 from ingest.formats import IMAGE_SUFFIXES, has_image_suffix
 from ingest.item import DEFAULT_MAX_BYTES, Item, ItemSource, item_at, printable
+from ingest.storage import FileState, Location, file_name, is_on_the_web, is_remote, shown
+from ingest.table import TABLE_NAMES
 
 __all__ = ["FilesSource", "FolderSource"]
 
 
 class FolderSource(ItemSource):
-    """All images in a folder and below it.
+    """All images in a folder and below it, on this machine or in a store.
 
     Keys are posix paths below the folder. A file is an image if its name says so (`IMAGE_SUFFIXES`,
     in any letter case); hidden files and folders are passed over. Symbolic links are followed, but
@@ -30,7 +32,7 @@ class FolderSource(ItemSource):
     """
 
     def __init__(
-        self, path: Path, max_bytes: int = DEFAULT_MAX_BYTES, *, may_be_empty: bool = False
+        self, path: Location, max_bytes: int = DEFAULT_MAX_BYTES, *, may_be_empty: bool = False
     ) -> None:
         super().__init__(path, max_bytes)
         self._may_be_empty = may_be_empty
@@ -38,7 +40,7 @@ class FolderSource(ItemSource):
     def items(self) -> Iterator[Item]:
         """As `ItemSource.items`."""
         found = False
-        entered: set[tuple[int, int]] = set()
+        entered: set[tuple[int, int] | str] = set()
         stack = [_Place(self.path, "", described_by_parent(self.path))]
         behind_links: list[_Place] = []
         while stack or behind_links:
@@ -69,27 +71,26 @@ class FilesSource(ItemSource):
     """Images of one folder that were named one by one; a key is the file's name."""
 
     def __init__(
-        self, folder: Path, names: Sequence[str], max_bytes: int = DEFAULT_MAX_BYTES
+        self, folder: Location, names: Sequence[str], max_bytes: int = DEFAULT_MAX_BYTES
     ) -> None:
         super().__init__(folder, max_bytes)
         self._names = sorted(set(names))
         if len(self._names) == 1:
-            self.name = printable(str(folder / self._names[0]))
+            self.name = printable(shown(folder / self._names[0]))
 
     def items(self) -> Iterator[Item]:
         """As `ItemSource.items`."""
-        described = described_by_parent(self.path).at(
-            self.path, {entry.name for entry in self.path.glob("metadata.*")}
-        )
+        described = described_by_parent(self.path).at(self.path, _tables_in(self.path))
         for name in self._names:
-            yield item_at(self.path / name, key=name, metadata=described.find(name))
+            key = file_name(self.path / name)
+            yield item_at(self.path / name, key=key, metadata=described.find(key))
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A folder still to be entered; `prefix` is its key prefix."""
 
-    folder: Path
+    folder: Location
     prefix: str
     described: Described
 
@@ -97,7 +98,20 @@ class _Place:
         return _Place(self.folder / name, f"{self.prefix}{name}/", described.inside(name))
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _tables_in(folder: Location) -> list[str]:
+    """The names of the metadata tables in a folder."""
+    if is_on_the_web(folder):
+        return []
+    if not is_remote(folder):
+        return [entry.name for entry in folder.glob("metadata.*")]
+    from ingest.stored import exists
+
+    return [name for name in TABLE_NAMES if exists(folder / name)]
+
+
+def _identity(folder: Location) -> tuple[int, int] | str:
+    if is_remote(folder):
+        return shown(folder)  # stores have no links
     try:
         found = folder.stat()
     except OSError as exc:
@@ -105,8 +119,18 @@ def _identity(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _scan(folder: Path) -> tuple[list[str], list[str], list[str], set[str]]:
-    """(image names, folder names, names of links to folders, all names), each list sorted."""
+def _scan(
+    folder: Location,
+) -> tuple[list[str], list[str], list[str], Collection[str] | Mapping[str, FileState]]:
+    """(image names, folder names, names of links to folders, all names), each list sorted.
+
+    All names of a folder in a store come with the files' states.
+    """
+    if is_remote(folder):
+        from ingest.stored import scan
+
+        found = scan(folder)
+        return sorted(filter(has_image_suffix, found.files)), found.folders, [], found.files
     images: list[str] = []
     folders: list[str] = []
     links: list[str] = []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from ingest.download_settings import DownloadSettings
 from ingest.errors import SourceError
 from ingest.item import DEFAULT_MAX_BYTES
 from ingest.listing import ListingSource
 from ingest.metadata import column_named
+from ingest.storage import Location, file_name
 from ingest.table import OpenTable, files_column, open_table, text_lines
 from ingest.url_source import UrlListSource
 
@@ -23,7 +23,7 @@ _IS_URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 def open_list(
-    path: Path, max_bytes: int = DEFAULT_MAX_BYTES, download: DownloadSettings | None = None
+    path: Location, max_bytes: int = DEFAULT_MAX_BYTES, download: DownloadSettings | None = None
 ) -> ListingSource | UrlListSource:
     """The source that a .txt, .parquet or .csv is.
 
@@ -40,9 +40,9 @@ def open_list(
     return ListingSource(path, max_bytes)
 
 
-def _find_urls(path: Path) -> tuple[bool, str | None]:
+def _find_urls(path: Location) -> tuple[bool, str | None]:
     """Whether a list is of URLs, and the column that they stand in (None for a text list)."""
-    if path.suffix.lower() == ".txt":
+    if file_name(path).lower().endswith(".txt"):
         return bool(_IS_URL.match(next(text_lines(path), ""))), None
     table = open_table(path)
     urls = column_named(_URL_COLUMNS, table.columns)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from ingest.errors import SourceError
 from ingest.item import Item, ItemSource, item_at
+from ingest.listed import ListedFiles
 from ingest.metadata import Metadata
+from ingest.storage import file_name
 from ingest.table import open_table, require_files_column, text_lines
 
 __all__ = ["LISTING_SUFFIXES", "ListingSource"]
@@ -20,7 +20,7 @@ _IS_URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 class ListingSource(ItemSource):
-    """The local images that a file lists.
+    """The images that a file lists: of this machine, or of a store.
 
     Paths are absolute or relative to the list's folder. A key is the path below that folder, or
     the absolute path for images elsewhere, so that it does not depend on where one stands. In text
@@ -32,24 +32,23 @@ class ListingSource(ItemSource):
 
     def items(self) -> Iterator[Item]:
         """As `ItemSource.items`."""
-        folder = Path(os.path.abspath(self.path.parent))  # noqa: PTH100 (resolve follows links)
-        is_text = self.path.suffix.lower() == ".txt"
+        files = ListedFiles(self.path)
+        name = file_name(self.path)
         found = False
-        for number, (text, metadata) in enumerate(
-            ((line, None) for line in text_lines(self.path)) if is_text else self._rows(), start=1
-        ):
+        lines = ((line, None) for line in text_lines(self.path))
+        rows = lines if name.lower().endswith(".txt") else self._rows()
+        for number, (text, metadata) in enumerate(rows, start=1):
             found = True
-            if not text:
-                # An item that cannot be read, so that the row is counted among the rejects.
-                yield item_at(folder / "", f"{self.path.name}#row{number}", metadata=metadata)
-                continue
             if _IS_URL.match(text):
                 raise SourceError(
                     f"{self.name} lists files and URLs: put the URLs into a list of their own"
                 )
-            path = Path(os.path.normpath(folder / text))
-            key = path.relative_to(folder) if path.is_relative_to(folder) else path
-            yield item_at(path, key.as_posix(), metadata=metadata)
+            path, key = files.place_of(text) if text else (self.path.parent / "", "")
+            if not key:
+                # An item that cannot be read, so that the row is counted among the rejects.
+                yield item_at(path, f"{name}#row{number}", (), metadata)
+                continue
+            yield item_at(path, key, files.siblings_of(path), metadata)
         if not found:
             raise SourceError(f"no images in {self.name} (it lists no files)")
 

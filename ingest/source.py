@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import glob
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from braceexpand import braceexpand
-
+from ingest.braces import brace_names, require_all
 from ingest.download_settings import DownloadSettings
 from ingest.errors import SourceError, UsageError
 from ingest.folder import FilesSource, FolderSource
@@ -19,6 +16,7 @@ from ingest.formats import has_image_suffix
 from ingest.item import DEFAULT_MAX_BYTES, Item, ItemSource, printable
 from ingest.list_kind import open_list
 from ingest.listing import LISTING_SUFFIXES, ListingSource
+from ingest.storage import FileState, Location, file_name, is_remote, is_url, location, shown
 from ingest.tar import TarSource, is_tar_name
 from ingest.url_source import UrlListSource
 
@@ -37,10 +35,7 @@ __all__ = [
 Source = ItemSource | TarSource
 """What can be ingested; `kind` tells them apart (``items``, ``urls`` or ``tar``)."""
 
-_IS_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HAS_WILDCARD = re.compile(r"[*?\[]")
-_RANGE = re.compile(r"\{(?P<first>-?\d{1,18})\.\.(?P<last>-?\d{1,18})")
-_MAX_EXPANDED = 1_000_000
 
 
 def open_sources(
@@ -53,7 +48,9 @@ def open_sources(
     A spec is a folder, a tar (``.tar``, ``.tar.gz``, ``.tgz``), a list (``.txt``, ``.parquet``,
     ``.csv``), an image, a brace pattern (``{00000..00010}.tar``) or a wildcard pattern. A folder
     with tars directly in it stands for those tars, and then for the images in and below it, which
-    there need not be.
+    there need not be. Each may be the URL of a store instead (``s3://``, ``gs://``, ``https://``);
+    its files have the keys that they would have here. Of the web only files can be named: it cannot
+    be listed.
 
     Args:
         specs: as a person types them; ``~`` is the home folder.
@@ -61,36 +58,48 @@ def open_sources(
         download: how the images of lists of URLs are downloaded.
 
     Raises:
-        UsageError: no spec, an unbalanced brace, a pattern without end, a URL.
+        UsageError: no spec, an unbalanced brace, a pattern without end, a URL of no known store.
         SourceError: a path that is not there, or is of no kind that can be read.
+        StorageError: a store refuses, or cannot be reached.
     """
     if not specs:
         raise UsageError("no source given: name a folder, a tar, a list or an image")
-    paths = dict.fromkeys(path for spec in specs for path in _expand(spec))
+    places = dict(place for spec in specs for place in _expand(spec))
     sources: list[Source] = []
-    images: dict[Path, list[str]] = {}
-    for path in paths:
-        if not _exists(path):
-            raise SourceError(f"no such file or folder: {printable(str(path))}")
-        if path.is_dir():
-            sources.extend(_open_folder(path, max_bytes))
-        elif is_tar_name(path.name):
-            sources.append(TarSource(path, max_bytes))
-        elif path.suffix.lower() in LISTING_SUFFIXES:
-            sources.append(open_list(path, max_bytes, download))
-        elif has_image_suffix(path):
+    images: dict[Location, list[str]] = {}
+    for at, state in places.items():
+        name = file_name(at)
+        if not is_remote(at) and not _exists(at):
+            raise SourceError(f"no such file or folder: {printable(str(at))}")
+        if (state is None) if is_remote(at) else at.is_dir():
+            sources.extend(_open_folder(at, max_bytes))
+        elif is_tar_name(name):
+            sources.append(TarSource(at, max_bytes, state))
+        elif PurePosixPath(name).suffix.lower() in LISTING_SUFFIXES:
+            sources.append(open_list(at, max_bytes, download))
+        elif has_image_suffix(name):
             # One source for all images of a folder, so that its table is read once.
-            images.setdefault(path.parent, []).append(path.name)
+            images.setdefault(at.parent, []).append(at.name)
         else:
             raise SourceError(
-                f"cannot tell what {printable(str(path))} is: expected a folder, a tar"
+                f"cannot tell what {printable(shown(at))} is: expected a folder, a tar"
                 " (.tar, .tar.gz, .tgz), a list (.txt, .parquet, .csv) or an image"
             )
     sources.extend(FilesSource(folder, names, max_bytes) for folder, names in images.items())
     return sources
 
 
-def _open_folder(folder: Path, max_bytes: int) -> Iterator[Source]:
+def _open_folder(folder: Location, max_bytes: int) -> Iterator[Source]:
+    if is_remote(folder):
+        from ingest.stored import scan
+
+        files = scan(folder).files
+        stored = [
+            TarSource(folder / n, max_bytes, files[n]) for n in sorted(files) if is_tar_name(n)
+        ]
+        yield from stored
+        yield FolderSource(folder, max_bytes, may_be_empty=bool(stored))
+        return
     try:
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as exc:
@@ -101,17 +110,24 @@ def _open_folder(folder: Path, max_bytes: int) -> Iterator[Source]:
     yield FolderSource(folder, max_bytes, may_be_empty=bool(tars))
 
 
-def _expand(spec: str) -> list[Path]:
-    """The paths that a spec stands for; one that exists as it is written is never a pattern."""
+def _expand(spec: str) -> list[tuple[Location, FileState | None]]:
+    """What a spec stands for, with the states of files in a store.
+
+    What exists as it is written is never a pattern.
+    """
     if not spec or "\x00" in spec:
         raise UsageError("an empty source name" if not spec else "a source name with a NUL in it")
-    if _IS_URL.match(spec):
-        raise UsageError(
-            f"{spec} is a URL: URLs are not downloaded by this version;"
-            " download them with img2dataset and ingest its output"
-        )
+    if is_url(spec) and is_remote(at := location(spec)):
+        from ingest.stored_source import expand_url
+
+        return [(found.at, found.state) for found in expand_url(spec, at)]
+    return [(path, None) for path in _expand_path(spec)]
+
+
+def _expand_path(spec: str) -> list[Path]:
     try:
-        path = Path(spec).expanduser()
+        # A URL that begins with file:// is a path of this machine.
+        path = Path(str(location(spec))).expanduser()
     except RuntimeError as exc:
         raise UsageError(f"no home folder for {spec}") from exc
     if _exists(path):
@@ -127,30 +143,9 @@ def _expand(spec: str) -> list[Path]:
 
 
 def _expand_braces(spec: str, pattern: str) -> list[Path]:
-    # braceexpand lays out a whole range in memory before it gives its first name.
-    in_ranges = math.prod(
-        abs(int(match["last"]) - int(match["first"])) + 1 for match in _RANGE.finditer(pattern)
-    )
-    if in_ranges > _MAX_EXPANDED:
-        raise _too_many(spec)
-    try:
-        paths = [Path(text) for text in islice(braceexpand(pattern), _MAX_EXPANDED + 1)]
-    except ValueError as exc:
-        raise UsageError(f"unbalanced braces in {spec}") from exc
-    if len(paths) > _MAX_EXPANDED:
-        raise _too_many(spec)
-    missing = [path for path in paths if not _exists(path)]
-    if missing:
-        first = printable(str(missing[0]))
-        raise SourceError(
-            f"{len(missing)} of the {len(paths)} files of {printable(spec)} are missing,"
-            f" the first is {first}"
-        )
+    paths = [Path(text) for text in brace_names(spec, pattern)]
+    require_all(spec, paths, [path for path in paths if not _exists(path)])
     return paths
-
-
-def _too_many(spec: str) -> UsageError:
-    return UsageError(f"{spec} stands for more than {_MAX_EXPANDED} files")
 
 
 def _exists(path: Path) -> bool:

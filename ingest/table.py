@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -14,6 +17,7 @@ import pyarrow.parquet
 from ingest.errors import SourceError
 from ingest.item import printable
 from ingest.metadata import FILE_COLUMNS, Metadata, column_named
+from ingest.storage import Location, file_name, is_remote, shown
 
 __all__ = [
     "TABLE_NAMES",
@@ -42,19 +46,20 @@ class OpenTable:
         batches: its rows, with the columns that hold scalars only; reading may raise SourceError.
     """
 
-    path: Path
+    path: Location
     columns: tuple[str, ...]
     batches: Iterator[pa.RecordBatch]
 
 
-def open_table(path: Path) -> OpenTable:
+def open_table(path: Location) -> OpenTable:
     """Open a parquet or CSV file.
 
     Raises:
         SourceError: when it cannot be read as what its name says.
+        StorageError: its store refuses, or cannot be reached.
     """
     try:
-        if path.suffix.lower() == ".csv":
+        if file_name(path).lower().endswith(".csv"):
             return OpenTable(path, *_open_csv(path))
         return OpenTable(path, *_open_parquet(path))
     except (pa.ArrowException, OSError, ValueError) as exc:
@@ -75,28 +80,50 @@ def require_files_column(table: OpenTable) -> str:
     column = files_column(table.columns)
     if column is not None:
         return column
-    name = printable(str(table.path))
+    name = printable(shown(table.path))
     raise SourceError(
         f"{name} has no column that names the image files: it has {', '.join(table.columns)}"
         f" and needs one of {', '.join(FILE_COLUMNS)}"
     )
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Location) -> Iterator[str]:
     """The lines of a text list without spaces around them; blank ones and ``#`` are passed over.
 
     Raises:
         SourceError: when it cannot be read.
     """
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+        with _open_text(path) as lines:
             for line in lines:
                 text = line.strip()
                 if text and not text.startswith("#"):
                     yield text
     except OSError as exc:
-        name = printable(str(path))
+        name = printable(shown(path))
         raise SourceError(f"cannot read {name}: {printable(str(exc.strerror))}") from exc
+
+
+@contextmanager
+def _open_text(path: Location) -> Iterator[TextIO]:
+    if not is_remote(path):
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+            yield lines
+        return
+    from ingest.stored_file import StoredFile
+
+    with TextIOWrapper(
+        BufferedReader(StoredFile(path)), encoding="utf-8-sig", errors="surrogateescape"
+    ) as lines:
+        yield lines
+
+
+def _arrow(path: Location) -> Any:  # noqa: ANN401 (what pyarrow opens: a path or a file)
+    if not is_remote(path):
+        return path
+    from ingest.stored_file import StoredFile
+
+    return StoredFile(path, scattered=True)
 
 
 class MetadataTable:
@@ -124,7 +151,7 @@ class MetadataTable:
                 self._by_name[name] = [earlier, index]
 
     @classmethod
-    def load(cls, path: Path) -> MetadataTable:
+    def load(cls, path: Location) -> MetadataTable:
         """Read the whole table.
 
         Raises:
@@ -138,7 +165,7 @@ class MetadataTable:
         rows = pa.Table.from_batches(batches)
         if column not in rows.column_names:
             raise SourceError(
-                f"{printable(str(path))}: column {column} holds no file names but other data"
+                f"{printable(shown(path))}: column {column} holds no file names but other data"
             )
         return cls(rows.combine_chunks(), column)
 
@@ -178,8 +205,8 @@ class MetadataTable:
         return Metadata.from_row(values, without={self._column})
 
 
-def _open_parquet(path: Path) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
-    file = pyarrow.parquet.ParquetFile(path)
+def _open_parquet(path: Location) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
+    file = pyarrow.parquet.ParquetFile(_arrow(path))
     schema = file.schema_arrow
     scalars = [column.name for column in schema if _is_scalar(column.type)]
 
@@ -193,15 +220,15 @@ def _open_parquet(path: Path) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]
     return tuple(schema.names), batches()
 
 
-def _open_csv(path: Path) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
+def _open_csv(path: Location) -> tuple[tuple[str, ...], Iterator[pa.RecordBatch]]:
     read = pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    with pyarrow.csv.open_csv(path, read_options=read, parse_options=parse) as probe:
+    with pyarrow.csv.open_csv(_arrow(path), read_options=read, parse_options=parse) as probe:
         names = list(probe.schema.names)
     # All columns as text: a caption of digits is a caption, and types guessed from the first block
     # would make a later block fail.
     reader = pyarrow.csv.open_csv(
-        path,
+        _arrow(path),
         read_options=read,
         parse_options=parse,
         convert_options=pyarrow.csv.ConvertOptions(
@@ -241,6 +268,6 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")] or [""]
 
 
-def _unreadable(path: Path, exc: Exception) -> SourceError:
+def _unreadable(path: Location, exc: Exception) -> SourceError:
     why = " ".join(printable(str(exc)).split())
-    return SourceError(f"cannot read {printable(str(path))} as a table: {why}")
+    return SourceError(f"cannot read {printable(shown(path))} as a table: {why}")

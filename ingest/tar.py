@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from ingest.errors import RejectReason, SourceError
@@ -13,6 +12,7 @@ from ingest.item import DEFAULT_MAX_BYTES, printable
 from ingest.metadata import Metadata
 from ingest.record import ImageRecord, Reject
 from ingest.sidecar import MAX_SIDECAR_BYTES, SIDECAR_SUFFIXES, parse_sidecar
+from ingest.storage import FileState, Location, file_name, is_remote, shown
 from ingest.tar_members import Member, TarEndedError, members_of
 
 __all__ = ["TarSource", "is_tar_name"]
@@ -28,12 +28,15 @@ def is_tar_name(name: str) -> bool:
 
 
 class TarSource:
-    """One tar; nothing in it is ever extracted to disk.
+    """One tar, of this machine or of a store; nothing in it is ever extracted to disk.
 
     Neighbouring members whose path is the same up to the first dot of the file name are one sample:
     ``000000012.jpg``, ``000000012.json`` and ``000000012.txt``. A key is ``<tar stem>/<sample>``,
     and ``<tar stem>/<sample>.<ending>`` for each image of a sample with several. Hidden files are
     passed over.
+
+    Args:
+        state: of a tar in a store, where it was listed: the store is then not asked once more.
 
     Attributes:
         name: for people.
@@ -43,29 +46,44 @@ class TarSource:
 
     kind: ClassVar[Literal["tar"]] = "tar"
 
-    def __init__(self, path: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        path: Location,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        state: FileState | None = None,
+    ) -> None:
         self.path = path
-        self.name = printable(str(path))
+        self.name = printable(shown(path))
         self.max_bytes = max_bytes
+        self._state = state
 
     @property
     def stem(self) -> str:
         """The file's name without ``.tar``, the first part of all its keys."""
-        match = _TAR_NAME.fullmatch(self.path.name)
+        match = _TAR_NAME.fullmatch(file_name(self.path))
         return printable(match["stem"] if match else self.path.stem)
 
     @property
     def signature(self) -> str:
-        """Changes whenever the file does: name, size and modification time.
+        """Changes whenever the file does: name, size and modification time (or ETag).
 
         Raises:
             SourceError: when the file is not there.
+            StorageError: its store refuses, or cannot be reached.
         """
+        name = printable(file_name(self.path))
+        if is_remote(self.path):
+            from ingest.stored import state_of
+
+            state = self._state or state_of(self.path)
+            if state is None:
+                raise SourceError(f"no such file or folder: {self.name}")
+            return f"{name}:{state.signature}"
         try:
             found = self.path.stat()
         except OSError as exc:
             raise SourceError(f"cannot read {self.name}: {exc.strerror}") from exc
-        return f"{printable(self.path.name)}:{found.st_size:x}.{found.st_mtime_ns:x}"
+        return f"{name}:{found.st_size:x}.{found.st_mtime_ns:x}"
 
     def records(self) -> Iterator[ImageRecord | Reject]:
         """The images in the order of the tar, streamed, sample by sample.
@@ -73,6 +91,7 @@ class TarSource:
         Raises:
             SourceError: when the file is not a tar, holds no image, or ends too early or is
                 damaged on the way; then after all images before that point.
+            StorageError: its store refuses, or cannot be reached; the tar may well be whole.
         """
         count = 0
         ended: TarEndedError | None = None

@@ -7,8 +7,9 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, cast
+
+from ingest.storage import Location, is_remote
 
 __all__ = ["Member", "TarEndedError", "members_of"]
 
@@ -45,18 +46,19 @@ class Member:
     data: bytes | None
 
 
-def members_of(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Member]:
+def members_of(path: Location, wanted: Callable[[str, int], bool]) -> Iterator[Member]:
     """The regular files of a plain or gzipped tar in order.
 
     Args:
-        path: the tar.
+        path: the tar, on this machine or in a store; then it is read as it comes in.
         wanted: is asked with a member's name and size whether to read it into memory.
 
     Raises:
         TarEndedError: where the tar is not one, is cut off or is damaged, after all whole members.
         OSError: when the file cannot be read.
+        StorageError: its store refuses, or cannot be reached.
     """
-    with path.open("rb") as raw:
+    with _open(path) as raw:
         zipped = raw.read(2) == _GZIP_MAGIC
         raw.seek(0)
         tail = _Tail(cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if zipped else raw)
@@ -81,6 +83,14 @@ def members_of(path: Path, wanted: Callable[[str, int], bool]) -> Iterator[Membe
         # tarfile takes a missing or damaged header for the end without a word.
         if not tail.is_end_mark:
             raise TarEndedError("is cut off" if tail.is_short else "is damaged")
+
+
+def _open(path: Location) -> IO[bytes]:
+    if is_remote(path):
+        from ingest.stored_file import StoredFile
+
+        return cast(IO[bytes], StoredFile(path))
+    return path.open("rb")
 
 
 class _Tail:

@@ -18,6 +18,7 @@ from ingest.errors import ImageError, SourceError
 from ingest.item import DEFAULT_MAX_BYTES, Item, ItemSource, printable
 from ingest.metadata import Metadata
 from ingest.record import ImageRecord, Reject
+from ingest.storage import Location, file_name
 from ingest.table import open_table, text_lines
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class UrlListSource(ItemSource):
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         max_bytes: int = DEFAULT_MAX_BYTES,
         column: str | None = None,
         settings: DownloadSettings | None = None,
@@ -79,7 +80,7 @@ class UrlListSource(ItemSource):
             found = True
             sha256 = _sha256_of(metadata)
             yield Item(
-                key=key_of_url(url) if url else f"{printable(self.path.name)}#row{number}",
+                key=key_of_url(url) if url else f"{printable(file_name(self.path))}#row{number}",
                 path=self.path,
                 size=0,
                 mtime_ns=0,
@@ -217,7 +218,7 @@ class _Network:
 
 
 def _keeping(
-    folder: Path | None, listing: Path, items: Sequence[Item]
+    folder: Path | None, listing: Location, items: Sequence[Item]
 ) -> AbstractContextManager[KeptImages | None]:
     from ingest.download_keep import KeptImages
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.errors import RejectReason
-from ingest.item import printable
 from ingest.ledger import Known, Ledger
 from ingest.record import Reject
 from ingest.source import Item, ItemSource, Source, TarSource
+from ingest.storage import is_url, origin_of
+from ingest.stored import is_there
 
-__all__ = ["Plan", "Work", "broken_signature", "clash", "is_another", "origin_of"]
+__all__ = ["InHand", "Plan", "Work", "broken_signature", "clash", "is_another", "origin_of"]
 
 _LOOKUP = 512  # keys asked of the ledger at once
 
@@ -25,6 +25,19 @@ class Work:
 
     source: Source
     items: tuple[Item, ...] | None
+
+
+@dataclass(frozen=True)
+class InHand:
+    """What is in shards that are planned and not finished: it is not planned again.
+
+    Attributes:
+        keys: of images.
+        tars: as the ledger keeps their places.
+    """
+
+    keys: frozenset[str] = frozenset()
+    tars: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -39,6 +52,7 @@ class Plan:
         buried: images passed over since they were taken down.
         clashes: images whose key another file of the dataset has.
         broken: tars that were cut off when they were read, and have not been replaced since.
+        in_hand: what other machines are at.
     """
 
     ledger: Ledger
@@ -50,18 +64,27 @@ class Plan:
     buried: int = 0
     clashes: list[Reject] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    in_hand: InHand = field(default_factory=lambda: InHand())
 
     def pending(self, sources: Sequence[Source]) -> int | None:
         """How many images there are to do; None where a tar would have to be read to know."""
-        counting = Plan(
-            self.ledger, self.dataset, self.shard_size, self.forced_from, self.retry_failed
-        )
         total = 0
-        for work in counting.works(sources):
+        for work in self.again().works(sources):
             if work.items is None:
                 return None
             total += len(work.items)
         return total
+
+    def again(self) -> Plan:
+        """The same plan from the beginning, to count what it will come to."""
+        return Plan(
+            self.ledger,
+            self.dataset,
+            self.shard_size,
+            self.forced_from,
+            self.retry_failed,
+            in_hand=self.in_hand,
+        )
 
     def works(self, sources: Sequence[Source]) -> Iterator[Work]:
         """The shards to do, in order. Never more than one shard of items is held in memory."""
@@ -73,6 +96,8 @@ class Plan:
                 yield from self._works_of_items(source)
 
     def _tar_is_new(self, source: TarSource) -> bool:
+        if origin_of(source.path) in self.in_hand.tars:
+            return False
         known = self.ledger.tar(self.dataset, origin_of(source.path))
         if known is None:
             return True
@@ -110,6 +135,8 @@ class Plan:
         known = self.ledger.known(self.dataset, keys)
         buried = self.ledger.buried(self.dataset, keys)
         for item in items:
+            if item.key in self.in_hand.keys:
+                continue
             if item.key in buried:
                 self.buried += 1
                 continue
@@ -129,7 +156,7 @@ class Plan:
             return True
         if self.retry_failed and not entry.usable:
             return True
-        moved = entry.origin != origin and not Path(entry.origin).exists()
+        moved = entry.origin != origin and not is_there(entry.origin)
         return moved or entry.signature != item.signature
 
 
@@ -138,18 +165,14 @@ def broken_signature(source: TarSource) -> str:
     return f"broken {source.signature}"
 
 
-def origin_of(path: Path) -> str:
-    """A file's place as the ledger keeps it: absolute, so that it is the same from any folder."""
-    return printable(os.path.abspath(path))  # noqa: PTH100 (resolve would ask the disk)
-
-
 def is_another(known: Known | None, origin: str) -> bool:
     """Whether the ledger's image of a key is another file than `origin`, and still there."""
     if known is None or known.origin == origin:
         return False
-    with suppress(OSError, ValueError):
-        return not Path(known.origin).samefile(origin)
-    return Path(known.origin).exists()
+    if not is_url(known.origin) and not is_url(origin):
+        with suppress(OSError, ValueError):
+            return not Path(known.origin).samefile(origin)
+    return is_there(known.origin)
 
 
 def clash(key: str, path: str, origin: str) -> Reject:

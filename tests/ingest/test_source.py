@@ -11,10 +11,6 @@ import pytest
 from ingest.errors import SourceError, UsageError
 from ingest.source import FolderSource, ListingSource, TarSource, open_sources
 
-IMG2DATASET = (
-    "URLs are not downloaded by this version; download them with img2dataset and ingest its output"
-)
-
 
 def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,8 +108,11 @@ def test_errors(tmp_path: Path) -> None:
         f"cannot tell what {other} is: expected a folder, a tar"
         " (.tar, .tar.gz, .tgz), a list (.txt, .parquet, .csv) or an image"
     )
-    url = "https://example.org/a.tar"
-    assert error_of(UsageError, url) == f"{url} is a URL: {IMG2DATASET}"
+    url = "ftp://example.org/a.tar"
+    assert error_of(UsageError, url) == (
+        f"{url}: ftp:// is no storage that attrib reads; "
+        "name a local path, or a URL that begins with s3://, gs:// or https://"
+    )
 
 
 def test_ingest_imports_no_torch() -> None:
