@@ -1,4 +1,4 @@
-"""Base-feature shards on disk, in the layout of clip-retrieval.
+"""Base-feature shards, on a disk or in a store, in the layout of clip-retrieval.
 
     <folder>/img_emb/img_emb_00000.npy             float16 (images, dim), base features
     <folder>/metadata/metadata_00000.parquet       one row an image, in the same order
@@ -6,27 +6,43 @@
                                                    absent where features came without images
 
 A shard is written under temporary names batch by batch, so that memory does not grow with its size,
-and renamed when it is whole. Whether it counts is the ledger's to say.
+and put in its place when it is whole, the metadata last. Whether it counts is the ledger's to say.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.shard_files import (
+    arrow_file,
+    discard,
+    exists,
+    features_in,
+    publish,
+    remove,
+    replace,
+    stage,
+)
+from ingest.storage import Location, is_remote
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from upath import UPath
 
 __all__ = ["ImageRow", "ShardWriter", "drop_rows", "read_shard", "read_thumbnails", "shard_paths"]
+
+LocationT = TypeVar("LocationT", "Path", "UPath", "Path | UPath")
 
 _THUMBNAIL_ROW_GROUP = 64  # rows read to get one thumbnail: about half a megabyte
 
@@ -68,7 +84,7 @@ class ImageRow:
         }
 
 
-def shard_paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
+def shard_paths(folder: LocationT, number: int) -> tuple[LocationT, LocationT, LocationT]:
     """(features, metadata, thumbnails) of a shard."""
     return (
         folder / "img_emb" / f"img_emb_{number:05d}.npy",
@@ -82,15 +98,17 @@ class ShardWriter:
 
     Raises:
         OSError: where the disk does (full, read-only); the caller knows what to say of it.
+        StorageError: where a store does, or cannot be reached.
     """
 
-    def __init__(self, folder: Path, number: int, dim: int) -> None:
+    def __init__(self, folder: Location, number: int, dim: int) -> None:
         self._paths = shard_paths(folder, number)
-        self._temporary = [path.with_name(f".{path.name}.part") for path in self._paths]
         self._dim = dim
         self._rows = 0
         for path in self._paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not is_remote(path):  # stores have no folders
+                path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = stage(self._paths)
         self._features = self._temporary[0].open("w+b")
         self._metadata: pq.ParquetWriter | None = None
         self._thumbnails: pq.ParquetWriter | None = None
@@ -142,17 +160,17 @@ class ShardWriter:
         os.fsync(self._features.fileno())
         self._close()
         if self._rows == 0:
-            self._remove(self._temporary)
-            self._remove(self._paths)
+            self._discard()
+            remove(self._paths)
             return
+        features, metadata, thumbnails = zip(self._temporary, self._paths, strict=True)
+        publish(*features)
         if self._thumbnails is None:  # nor may those of an abandoned shard of this number stay
-            self._remove([self._paths[2]])
-        for temporary, path in zip(self._temporary, self._paths, strict=True):
-            if path == self._paths[2] and self._thumbnails is None:
-                continue
-            _fsync(temporary)
-            temporary.replace(path)
-            _fsync(path.parent)
+            remove([self._paths[2]])
+        else:
+            publish(*thumbnails)
+        publish(*metadata)
+        self._discard()
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -163,7 +181,7 @@ class ShardWriter:
                 with suppress(OSError):
                     writer.close()
                 writer.is_open = False  # or its finalizer would try to write once more
-        self._remove(self._temporary)
+        self._discard()
 
     def _close(self) -> None:
         self._features.close()
@@ -171,29 +189,31 @@ class ShardWriter:
             if writer is not None:
                 writer.close()
 
-    @staticmethod
-    def _remove(paths: Iterable[Path]) -> None:
-        for path in paths:
-            path.unlink(missing_ok=True)
+    def _discard(self) -> None:
+        discard(self._temporary, of=self._paths[0])
 
 
-def read_shard(folder: Path, number: int) -> tuple[NDArray[np.float16], list[ImageRow]]:
-    """(images, dim) base features, memory-mapped, and their rows. A shard of no image has no files.
+def read_shard(folder: Location, number: int) -> tuple[NDArray[np.float16], list[ImageRow]]:
+    """(images, dim) base features and their rows. A shard of no image has no files.
+
+    The features are memory-mapped where they are on a disk, and in memory where they are not.
 
     Raises:
         OSError: a file is missing or unreadable.
+        StorageError: its store refuses, or cannot be reached.
         ValueError: the files do not fit each other.
     """
     import pyarrow.parquet as pq
 
     features_path, metadata_path, _ = shard_paths(folder, number)
-    if not features_path.exists() and not metadata_path.exists():
+    if not exists(features_path) and not exists(metadata_path):
         return np.empty((0, 0), np.float16), []
-    features: NDArray[np.float16] = np.load(features_path, mmap_mode="r", allow_pickle=False)
+    features = features_in(features_path)
     images = [
         ImageRow(**{**row, "extra": json.loads(row["extra"])})
         for row in pq.read_table(
-            metadata_path, columns=[n for n in _metadata_schema().names if n != "image_path"]
+            arrow_file(metadata_path, whole=True),
+            columns=[n for n in _metadata_schema().names if n != "image_path"],
         ).to_pylist()
     ]
     if len(features) != len(images):
@@ -203,7 +223,7 @@ def read_shard(folder: Path, number: int) -> tuple[NDArray[np.float16], list[Ima
     return features, images
 
 
-def read_thumbnails(folder: Path, number: int, keys: Sequence[str]) -> dict[str, bytes]:
+def read_thumbnails(folder: Location, number: int, keys: Sequence[str]) -> dict[str, bytes]:
     """The thumbnails of those keys, reading only the row groups that hold them.
 
     Keys that are not there are left out, and so is everything where the shard has no thumbnails.
@@ -211,11 +231,11 @@ def read_thumbnails(folder: Path, number: int, keys: Sequence[str]) -> dict[str,
     import pyarrow.parquet as pq
 
     path = shard_paths(folder, number)[2]
-    if not path.exists():
+    if not exists(path):
         return {}
     wanted = set(keys)
     found: dict[str, bytes] = {}
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(arrow_file(path)) as file:
         for group in range(file.num_row_groups):
             if not wanted - found.keys():
                 break
@@ -229,10 +249,10 @@ def read_thumbnails(folder: Path, number: int, keys: Sequence[str]) -> dict[str,
     return found
 
 
-def drop_rows(folder: Path, number: int, keys: Iterable[str]) -> int:
+def drop_rows(folder: Location, number: int, keys: Iterable[str]) -> int:
     """Rewrite a shard without those keys; returns how many rows went. The old files are gone after.
 
-    A kill in the middle leaves files of unequal length for a moment between two renames; running it
+    A kill in the middle leaves files of unequal length between two of the replacements; running it
     again mends that, since each file is filtered by the keys that it holds itself.
     """
     import pyarrow as pa
@@ -240,20 +260,20 @@ def drop_rows(folder: Path, number: int, keys: Iterable[str]) -> int:
     import pyarrow.parquet as pq
 
     features_path, metadata_path, thumbnails_path = shard_paths(folder, number)
-    if not metadata_path.exists():
+    if not exists(metadata_path):
         return 0
     gone = pa.array(sorted(set(keys)), pa.string())
-    metadata = pq.read_table(metadata_path)
+    metadata = pq.read_table(arrow_file(metadata_path, whole=True))
     keep = np.asarray(pc.invert(pc.is_in(metadata.column("key"), value_set=gone)))
     dropped = int((~keep).sum())
-    features = np.load(features_path, mmap_mode="r", allow_pickle=False)
+    features = features_in(features_path)
     if dropped and len(features) == len(keep):
-        _replace(features_path, lambda out: np.save(out, features[keep]))
-    if thumbnails_path.exists():
-        thumbnails = pq.read_table(thumbnails_path)
+        replace(features_path, lambda out: np.save(out, features[keep]))
+    if exists(thumbnails_path):
+        thumbnails = pq.read_table(arrow_file(thumbnails_path, whole=True))
         still = np.asarray(pc.invert(pc.is_in(thumbnails.column("key"), value_set=gone)))
         if not still.all():
-            _replace(
+            replace(
                 thumbnails_path,
                 lambda out: pq.write_table(
                     thumbnails.filter(pa.array(still)),
@@ -263,28 +283,10 @@ def drop_rows(folder: Path, number: int, keys: Iterable[str]) -> int:
                 ),
             )
     if dropped:  # last: as long as the metadata names a row, running again finds it
-        _replace(metadata_path, lambda out: pq.write_table(metadata.filter(pa.array(keep)), out))
+        replace(metadata_path, lambda out: pq.write_table(metadata.filter(pa.array(keep)), out))
     if keep.sum() == 0:
-        ShardWriter._remove((features_path, metadata_path, thumbnails_path))
+        remove((features_path, metadata_path, thumbnails_path))
     return dropped
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as out:
-        write(out)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_header(file: IO[bytes], rows: int, dim: int) -> None:
