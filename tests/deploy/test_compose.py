@@ -20,6 +20,8 @@ import jsonschema
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from search.index_url import parse_index_url
 
@@ -104,6 +106,12 @@ def test_services_run_without_privileges_and_ports_are_open_to_this_machine_alon
         for port in service.get("ports", []):
             assert re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port), port
     assert "unprivileged" in compose["services"]["qdrant"]["image"]
+
+
+def test_secrets_are_copied_into_containers_that_can_be_written_to(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+        assert not (service.get("secrets") and service.get("read_only")), name
 
 
 def test_what_is_mounted_exists(deploy: Path, compose: Any, example_env: dict[str, str]) -> None:
@@ -192,7 +200,7 @@ def test_redis_starts_as_it_is_told_and_asks_for_the_password(compose: Any, tmp_
         stdout=subprocess.DEVNULL,
     ) as server:
         try:
-            client = redis.Redis(port=port, password="a1b2")
+            client = redis.Redis(port=port, password="a1b2", retry=Retry(NoBackoff(), 0))
             until = time.monotonic() + 20
             while True:
                 try:

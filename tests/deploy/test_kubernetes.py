@@ -115,6 +115,8 @@ def test_the_gpu_patch_changes_the_deployment_that_there_is(deploy: Path) -> Non
 def test_pods_run_without_privileges(manifests: Manifests) -> None:
     for name, pod in pods(manifests).items():
         assert pod["spec"]["automountServiceAccountToken"] is False, name
+        # Kubernetes would set QDRANT_PORT and the like, which programs read as settings.
+        assert pod["spec"]["enableServiceLinks"] is False, name
         context = pod["spec"]["securityContext"]
         assert context["runAsNonRoot"] is True
         assert context["runAsUser"] > 0
