@@ -86,7 +86,7 @@ def exported() -> dict[str, set[str]]:
         name = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
         if kind not in KINDS or not isinstance(name, str) or not name.startswith("attrib_"):
             continue
-        lists = [*call.args[2:3], *(k.value for k in call.keywords if "label" in k.arg)]
+        lists = [*call.args[2:3], *(k.value for k in call.keywords if "label" in (k.arg or ""))]
         labels = {
             each.value
             for part in lists

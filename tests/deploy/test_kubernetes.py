@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from search.index_url import parse_index_url
+from workers.board import QUEUE
 
 Manifests = dict[Path, list[dict[str, Any]]]
 OLDEST = "1.31"
@@ -295,12 +296,10 @@ def test_commands_exist_and_variables_are_read(
 
 
 def test_workers_grow_with_the_queue_that_they_take_from(manifests: Manifests) -> None:
-    from workers.app import app
-
     (scaled,) = objects(manifests, "ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
     assert trigger["type"] == "redis"
-    assert trigger["metadata"]["listName"] == app.conf.task_default_queue
+    assert trigger["metadata"]["listName"] == QUEUE
     assert scaled["spec"]["scaleTargetRef"]["name"] in pods(manifests)
     assert trigger["metadata"]["address"] == "redis.attrib.svc:6379"
     (authentication,) = objects(manifests, "TriggerAuthentication")

@@ -12,6 +12,8 @@ import promql_parser
 import pytest
 import yaml
 
+from workers.board import QUEUE
+
 FOREIGN: dict[str, set[str]] = {
     # Prometheus itself.
     "up": {"job", "instance"},
@@ -195,10 +197,7 @@ def test_prometheus_finds_its_files_and_what_it_asks(
 def test_the_queue_that_is_watched_is_the_one_that_workers_take_from(
     compose: Any, questions: list[str]
 ) -> None:
-    from workers.app import app
-
-    queue = app.conf.task_default_queue
     watched = compose["services"]["redis-exporter"]["environment"]
-    assert watched["REDIS_EXPORTER_CHECK_SINGLE_KEYS"] == f"db0={queue}"
+    assert watched["REDIS_EXPORTER_CHECK_SINGLE_KEYS"] == f"db0={QUEUE}"
     named = {key for text in questions for key in re.findall(r'key="([^"]*)"', text)}
-    assert named == {queue}
+    assert named == {QUEUE}

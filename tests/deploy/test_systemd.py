@@ -53,7 +53,7 @@ def test_a_unit_may_do_little_and_may_write_where_its_settings_send_it(
     allowed = (f"/var/lib/{service['StateDirectory']}", f"/var/cache/{service['CacheDirectory']}")
     example = (deploy / "systemd" / "attrib.env.example").read_text(encoding="utf-8")
     folders = re.findall(r"^(?:ATTRIB|HF)_\w+=(/.*)$", example, re.MULTILINE)
-    assert len(folders) == 3
+    assert len(folders) == 2
     assert all(folder.startswith(allowed) for folder in folders)
 
 
