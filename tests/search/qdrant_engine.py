@@ -58,7 +58,7 @@ class Engine:
             raise Fault(
                 400,
                 f'Bad request: Limit exceeded {value} > {allowed} for "limit". '
-                'Help: Reduce the "limit" parameter to or below {allowed}.',
+                f'Help: Reduce the "limit" parameter to or below {allowed}.',
             )
 
     def real(self, collection: str) -> str:
