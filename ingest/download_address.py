@@ -30,6 +30,7 @@ _NEVER_PUBLIC_V6 = IPv6Network("3fff::/20")
 """Of protocols and documentation; which of these Python calls global depends on its version."""
 
 _MAX_ADDRESSES_TRIED = 3
+_LAST_CHANCE_S = 0.2
 _RESOLVER_THREADS = 64
 
 
@@ -105,14 +106,35 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         addresses = await self._addresses(host, port, timeout)
         for address in addresses[:-1]:
             try:
-                return await self._inner.connect_tcp(address, port, timeout, None, socket_options)
+                return await self._connect(address, port, timeout, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._inner.connect_tcp(addresses[-1], port, timeout, None, socket_options)
+        return await self._connect(addresses[-1], port, timeout, socket_options)
 
     async def sleep(self, seconds: float) -> None:
         """As httpcore asks for it."""
         await asyncio.sleep(seconds)
+
+    async def _connect(
+        self,
+        address: str,
+        port: int,
+        timeout_s: float | None,
+        socket_options: Iterable[Any] | None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection; broken off, it leaves no socket behind that nobody closes."""
+        connecting = asyncio.ensure_future(
+            self._inner.connect_tcp(address, port, timeout_s, None, socket_options)
+        )
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # anyio loses a socket that is connected in the moment of its cancelling.
+            await asyncio.wait([connecting], timeout=_LAST_CHANCE_S)
+            if connecting.done() and not connecting.cancelled() and not connecting.exception():
+                await connecting.result().aclose()
+            connecting.cancel()
+            raise
 
     async def _addresses(self, host: str, port: int, timeout_s: float | None) -> list[str]:
         try:

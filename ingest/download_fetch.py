@@ -313,22 +313,13 @@ def _pause_s(state: RetryCallState) -> float:
 def _client(settings: DownloadSettings, resolver: Resolver) -> httpx.AsyncClient:
     from http.cookiejar import DefaultCookiePolicy
 
-    import httpcore
     import httpx
 
-    transport = httpx.AsyncHTTPTransport(trust_env=False)
-    # httpx has no argument for httpcore's network backend, which is where an address is checked
-    # and the connection made in one step.
-    transport._pool = httpcore.AsyncConnectionPool(
-        ssl_context=httpx.create_ssl_context(trust_env=False),
-        max_connections=2 * settings.concurrency,
-        max_keepalive_connections=settings.concurrency,
-        keepalive_expiry=15.0,
-        http2=True,
-        network_backend=PinnedBackend(resolver, allow_private=settings.allow_private),
-    )
+    from ingest.download_pools import HostPools
+
+    backend = PinnedBackend(resolver, allow_private=settings.allow_private)
     client = httpx.AsyncClient(
-        transport=transport,
+        transport=HostPools(settings, backend),
         trust_env=False,  # a proxy would look up the names itself, unchecked
         follow_redirects=False,
         timeout=httpx.Timeout(
