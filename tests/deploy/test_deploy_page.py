@@ -30,7 +30,7 @@ def blocks(page: str, kind: str) -> list[str]:
 
 def in_containers(text: str) -> Iterator[list[str]]:
     """The words after `attrib` of every command that is run in a container."""
-    for line in re.findall(r"(?:run --rm|shell --) attrib (.+)", text):
+    for line in re.findall(r"(?:run --rm|--) attrib (.+)", text):
         yield shlex.split(line.strip(" `"), comments=True)
 
 
