@@ -17,7 +17,7 @@ import numpy as np
 from embed.model import AttributionModel, identity_model
 from embed.model import load as load_model
 from evaluation.extract import Embeds, Progress, extract
-from evaluation.gallery_parts import Names, Part, shard_parts
+from evaluation.gallery_parts import Names, Part, kept_parts, shard_parts
 from evaluation.official import read_npy_features, read_subset_file
 from ingest.errors import DataFolderError, ModelError, ModelMismatchError, SourceError, WeightsError
 from ingest.item import printable
@@ -306,7 +306,7 @@ def _of_data_folder(root: Path, backbone: Backbone, weights_hash: str) -> Galler
             removals = ledger.removals()
         parts = []
         for shard in shards:
-            for part in shard_parts(folder.features(shard.dataset), [shard.number]):
+            for part in kept_parts(folder.features(shard.dataset), [shard.number]):
                 part.names()  # now, while nobody else may rewrite the shard
                 gone = {r.key for r in removals if r.shard == shard.number}
                 parts.append(_less(part, gone) if gone else part)

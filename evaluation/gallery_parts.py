@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embed.shard_files import arrow_file, exists, features_in
 from embed.shards import shard_paths
 from evaluation.official import open_npy
 from ingest.errors import SourceError
+from ingest.storage import Location
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating[Any]]
     Array = NDArray[np.float32]
 
-__all__ = ["Names", "Part", "shard_parts"]
+__all__ = ["Names", "Part", "kept_parts", "shard_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +94,50 @@ class Part:
         return np.asarray(self.features[chosen], dtype=np.float32)
 
 
-def shard_parts(folder: Path, numbers: Sequence[int] | None = None) -> Iterator[Part]:
+def shard_parts(folder: Path) -> Iterator[Part]:
     """The shards of a feature folder in clip-retrieval's layout, memory-mapped, in order.
 
     Args:
         folder: holds `img_emb/*.npy`, and `metadata/*.parquet` where images have names.
-        numbers: of the shards, in attrib's own naming; all there are when None.
 
     Raises:
         SourceError: none there, or one that cannot be read.
     """
-    if numbers is None:
-        files = sorted((folder / "img_emb").glob("*.npy"), key=_by_number)
-        if not files:
-            raise SourceError(f"no features in {folder}: it has no img_emb/*.npy")
-    else:
-        # A shard of no image has no files.
-        files = [p for p in (shard_paths(folder, n)[0] for n in numbers) if p.exists()]
+    files = sorted((folder / "img_emb").glob("*.npy"), key=_by_number)
+    if not files:
+        raise SourceError(f"no features in {folder}: it has no img_emb/*.npy")
     for file in files:
         stem = file.stem.removeprefix("img_emb").removeprefix("_")
         metadata = folder / "metadata" / f"metadata_{stem}.parquet"
         yield Part(open_npy(file), _names_in(folder, metadata))
 
 
-def _names_in(folder: Path, metadata: Path) -> Callable[[], Names]:
+def kept_parts(folder: Location, numbers: Sequence[int]) -> Iterator[Part]:
+    """Shards of a data folder, by their numbers: memory-mapped, or in memory from a store.
+
+    Raises:
+        SourceError: one that cannot be read.
+        StorageError: the store refuses, or cannot be reached.
+    """
+    for number in numbers:
+        features, metadata, _ = shard_paths(folder, number)
+        if not exists(features):  # a shard of no image has no files
+            continue
+        rows = open_npy(features) if isinstance(features, Path) else features_in(features)
+        yield Part(rows, _names_in(folder, metadata))
+
+
+def _names_in(folder: Location, metadata: Location) -> Callable[[], Names]:
     def read() -> Names:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not metadata.is_file():
+        if not exists(metadata):
             return Names()
         wanted = {"key": "keys", "image_path": "paths", "path": "paths", "sha256": "hashes"}
         found: dict[str, list[str]] = {}
         try:
-            with pq.ParquetFile(metadata) as file:
+            with pq.ParquetFile(arrow_file(metadata, whole=True)) as file:
                 present = [name for name in wanted if name in file.schema_arrow.names]
                 table = file.read(columns=present)
         except (OSError, ValueError, pa.ArrowException) as exc:
@@ -133,7 +145,7 @@ def _names_in(folder: Path, metadata: Path) -> Callable[[], Names]:
         for name in present:
             values = table.column(name).to_pylist()
             found[wanted[name]] = ["" if value is None else str(value) for value in values]
-        return Names(**found, folder=folder)
+        return Names(**found, folder=folder if isinstance(folder, Path) else None)
 
     return read
 

@@ -28,6 +28,7 @@ from ingest.errors import DataFolderBusyError, DataFolderError, RunError
 from ingest.ledger import Ledger
 from ingest.ledger_copy import LedgerChange
 from ingest.record import point_id
+from ingest.storage import Location
 from search.folder import DataFolder, writing
 from search.index_place import (
     IndexSettings,
@@ -194,7 +195,7 @@ class Building:
         return len(wanted)
 
 
-def _read(folder: Path, number: int) -> tuple[NDArray[np.float16], list[ImageRow]]:
+def _read(folder: Location, number: int) -> tuple[NDArray[np.float16], list[ImageRow]]:
     """A shard that another process may just be taking rows out of, one file after the other."""
     problem: Exception | None = None
     for _ in range(_TRIES):

@@ -4,7 +4,8 @@ attrib.json                    version of this layout
 lock, lock.json                held by the one process that uses the folder
 ledger.sqlite                  what was ingested
 rejects.parquet                images that could not be used
-features/<dataset>/            base-feature shards (see `embed.shards`)
+features/<dataset>/            base-feature shards (see `embed.shards`), unless `attrib.json` says
+                               that they are elsewhere (see `search.feature_place`)
 collections/<name>/model/      the attribution model that the collection was built with
 collections/<name>/index/      the index
 collections/.building-<name>/  one that `attrib reindex` is building
@@ -28,6 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ingest.errors import DataFolderBusyError, DataFolderError, UsageError
+from ingest.storage import Location, location
 
 __all__ = ["FORMAT", "DataFolder", "check_dataset_name", "reindex_lock", "writing"]
 
@@ -188,9 +190,15 @@ class DataFolder:
         """Images that could not be used."""
         return self.root / "rejects.parquet"
 
-    def features(self, dataset: str) -> Path:
-        """Folder of a dataset's shards."""
-        return self.root / "features" / dataset
+    def features(self, dataset: str) -> Location:
+        """Folder of a dataset's shards: in the data folder, or where `attrib.json` says.
+
+        Raises:
+            DataFolderError: `attrib.json` is damaged.
+            UsageError: the store's package is not installed here.
+        """
+        place = self.facts().get("features")
+        return (location(str(place)) if place else self.root / "features") / dataset
 
     def collections(self) -> list[str]:
         """Names of the whole collections; the current one is among them."""

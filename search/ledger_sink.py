@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from embed.mapper import MapperPair
 from embed.shards import ShardWriter
 from ingest.ledger import Ledger, ShardRow
 from ingest.record import point_id
+from ingest.storage import Location
 from search.admission import Admission, Counts
 from search.folder import DataFolder, writing
 from search.index import Index
@@ -119,7 +118,7 @@ class LedgerSink:
 
 
 class _OpenShard:
-    def __init__(self, started: Started, folder: Path, dim: int, admission: Admission) -> None:
+    def __init__(self, started: Started, folder: Location, dim: int, admission: Admission) -> None:
         self.started = started
         self.files = ShardWriter(folder, started.number, dim)
         self.admission = admission
