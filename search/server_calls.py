@@ -47,7 +47,6 @@ _HTTP_OF = {
     grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.ALREADY_EXISTS: 409,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
 
 P = ParamSpec("P")
@@ -94,6 +93,10 @@ class ServerCalls:
     def _translated(self, what: str, exc: Exception) -> IndexFailedError:
         status, said = _answer(exc)
         where = self.where
+        if _is_late(exc):
+            return IndexFailedError(
+                f"{where} did not {what} in time ({said}); it is overloaded, or its disk is slow"
+            )
         if status is None and self.url is not None and _is_transport(exc):
             return self._unreachable(said)
         if status in (400, 403, 422) and "Help:" in said:
@@ -148,7 +151,7 @@ def _can_pass(exc: BaseException) -> bool:
     if isinstance(exc, ResponseHandlingException):
         transport = isinstance(exc.source, httpx.TransportError)
         return transport and not any(isinstance(cause, ssl.SSLError) for cause in _causes(exc))
-    return isinstance(exc, grpc.RpcError) and _code(exc) in _AGAIN_GRPC
+    return isinstance(exc, grpc.RpcError) and _code(exc) in _AGAIN_GRPC and not _too_large(exc)
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
@@ -184,6 +187,10 @@ def _answer(exc: Exception) -> tuple[int | None, str]:
         said = _one_line(details)
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return None, said
+        if _too_large(exc):
+            return 413, said
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED:  # which stands for two things in HTTP
+            return 429 if "rate" in said.lower() else 507, said
         return _HTTP_OF.get(code, 500) if code else 500, said
     return 500, _one_line(str(exc) or type(exc).__name__)
 
@@ -192,6 +199,19 @@ def _is_transport(exc: Exception) -> bool:
     if isinstance(exc, ResponseHandlingException):
         return isinstance(exc.source, httpx.TransportError)
     return isinstance(exc, grpc.RpcError)
+
+
+def _is_late(exc: Exception) -> bool:
+    """Whether the server was reached and took too long."""
+    if isinstance(exc, ResponseHandlingException):
+        return isinstance(exc.source, httpx.ReadTimeout)
+    return isinstance(exc, grpc.RpcError) and _code(exc) == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def _too_large(exc: grpc.RpcError) -> bool:
+    """Whether a message was over a size limit, which no later try will change."""
+    said = getattr(exc, "details", lambda: "")() or ""
+    return _code(exc) == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in said
 
 
 def _code(exc: grpc.RpcError) -> Any:  # noqa: ANN401  # grpc has no types

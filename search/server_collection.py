@@ -155,9 +155,17 @@ def make_collection(
     check_version(client, calls)
     if calls("look for a collection", client.collection_exists, name):
         raise UsageError(f"{calls.where} has a collection {name!r} already; choose another name")
-    facts = ServerFacts(name, dim, settings, model, fingerprint)
-    options = create_options(dim, settings, {_KEY: _record(facts)})
-    calls("make a collection", client.create_collection, name, **options)
+    record = {_KEY: _record(ServerFacts(name, dim, settings, model, fingerprint))}
+    options = create_options(dim, settings, record)
+    try:
+        calls("make a collection", client.create_collection, name, **options)
+    except IndexFailedError:
+        # A try whose answer was lost makes the next one fail: there is such a collection already.
+        if not calls("look for a collection", client.collection_exists, name):
+            raise
+        made = calls("describe the collection", client.get_collection, name)
+        if made.config.metadata != record:
+            raise
     if not is_local(client):  # which has no use for them, and warns
         for field, schema in field_indexes(settings):
             calls(
@@ -257,10 +265,10 @@ def name_collection(
     taken = {known.alias_name: known.collection_name for known in aliases}
     if taken.get(alias) == name:
         return
-    # The server says of an alias, too, that there is a collection of that name.
-    if (free or alias not in taken) and calls(
-        "look for a collection", client.collection_exists, alias
-    ):
+    in_use = (
+        free if alias in taken else calls("look for a collection", client.collection_exists, alias)
+    )
+    if in_use:
         raise UsageError(f"{calls.where} has a collection {alias!r} already; choose another name")
     operations: list[Any] = []
     if alias in taken:
@@ -281,7 +289,8 @@ def name_collection(
 
 def drop_collection(client: QdrantClient, calls: ServerCalls, name: str) -> None:
     """Remove a collection with its aliases; none of that name is no error."""
-    calls("remove a collection", client.delete_collection, name)
+    if calls("look for a collection", client.collection_exists, name):
+        calls("remove a collection", client.delete_collection, name)
 
 
 def _record(facts: ServerFacts) -> dict[str, Any]:

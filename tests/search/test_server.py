@@ -86,6 +86,23 @@ def test_a_server_that_restarts(index: ServerIndex, qdrant: Any, url: IndexUrl) 
     again.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("url", [False], ids=["rest"], indirect=True)
+def test_an_answer_that_was_lost_when_it_was_made(url: IndexUrl, qdrant: Any) -> None:
+    create = qdrant.engine.create
+
+    def made_but_not_told(*arguments: Any) -> Any:
+        create(*arguments)
+        qdrant.engine.create = create
+        raise Fault(0)
+
+    qdrant.engine.create = made_but_not_told
+    with ServerIndex.create(url, "c", DIM) as index:
+        index.upsert([ONE], ROW, [{}])
+        assert index.count() == 1
+    with pytest.raises(UsageError, match="has a collection 'c' already; choose another name"):
+        ServerIndex.create(url, "c", DIM)
+
+
 # -- failures that stay
 
 
@@ -102,7 +119,7 @@ def test_a_rate_limit_that_stays(url: IndexUrl, qdrant: Any) -> None:
     index.close()
 
 
-@pytest.mark.parametrize("url", [False], ids=["rest"], indirect=True)
+@BOTH
 def test_no_room_is_left(url: IndexUrl, qdrant: Any) -> None:
     index = ServerIndex.create(url, "c", DIM, patience_s=0.5)
     qdrant.engine.faults = [("upsert", Fault(507, "No space left"))] * 99
@@ -113,6 +130,24 @@ def test_no_room_is_left(url: IndexUrl, qdrant: Any) -> None:
         "or add a node, then run the same command again"
     )
     index.close()
+
+
+@BOTH
+def test_a_server_that_does_not_answer_in_time(
+    url: IndexUrl, qdrant: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ServerIndex.create(url, "c", DIM).close()
+    monkeypatch.setattr("search.server_collection.REQUEST_S", 1)
+    with ServerIndex.open(url, "c", patience_s=1) as index:
+        qdrant.engine.lock.acquire()  # the server is stuck
+        try:
+            with pytest.raises(IndexFailedError) as error:
+                index.count({"creator": ["a"]})
+        finally:
+            qdrant.engine.lock.release()
+    said = str(error.value)
+    assert said.startswith(f"the Qdrant server at {url.server} did not count points in time (")
+    assert said.endswith("); it is overloaded, or its disk is slow")
 
 
 @BOTH
