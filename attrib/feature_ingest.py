@@ -12,10 +12,12 @@ from ingest.errors import SourceError, UsageError
 from ingest.feature_files import FeatureFile, NpyFeatures, open_feature_folder
 from ingest.formats import has_image_suffix
 from ingest.item import printable
+from ingest.storage import is_remote, is_url, location
 from ingest.tar import is_tar_name
 from search.collection import Collection
 from search.feature_ingest import SHARD_ROWS, check_dim
 from search.feature_ingest import ingest_features as run_ingest
+from search.feature_place import keep_features_at
 from search.folder import check_dataset_name
 from search.index_place import new_index_settings
 from search.index_url import parse_index_url
@@ -49,6 +51,7 @@ def ingest_features_into(
     index_shards: int | None = None,
     index_replicas: int | None = None,
     progress: Progress | None = None,
+    features_to: str | None = None,
 ) -> tuple[IngestReport, dict[str, str]]:
     """Ingest ready-made base features into a data folder; see ``attrib ingest --features``.
 
@@ -83,6 +86,8 @@ def ingest_features_into(
 
     url = None if index is None else parse_index_url(index)
     layout = new_index_settings(url, quantization, index_shards, index_replicas)
+    if features_to is not None:
+        keep_features_at(Path(data), features_to)
     with Collection.create(Path(data), wanted, first, settings=layout, index_url=url) as collection:
         report = run_ingest(
             collection, files, name, shard_rows=shard_rows, force=force, progress=progress
@@ -103,6 +108,8 @@ def open_feature_files(sources: Sequence[str]) -> list[FeatureFile]:
         raise UsageError(f"no features given: name {_KINDS}")
     files: list[FeatureFile] = []
     for source in dict.fromkeys(sources):
+        if is_url(source) and is_remote(location(source)):
+            raise UsageError(f"--features reads files of this machine; copy {source} here first")
         path = Path(source).expanduser()
         name = printable(source)
         if is_tar_name(path.name) or has_image_suffix(path):

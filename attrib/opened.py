@@ -23,9 +23,13 @@ from ingest.errors import (
     SourceError,
     UsageError,
 )
+from ingest.formats import IMAGE_SUFFIXES
+from ingest.listing import LISTING_SUFFIXES
 from ingest.source import TarSource, UrlListSource, open_sources
+from ingest.storage import is_remote, is_url, location
 from search.answer import Attribution
 from search.collection import Collection
+from search.feature_place import keep_features_at
 from search.folder import check_dataset_name
 from search.index_place import new_index_settings
 from search.index_url import parse_index_url
@@ -217,6 +221,7 @@ def ingest_into(
     calibrating: Callable[[], Progress] | None = None,
     retry_failed: bool = False,
     download: DownloadSettings | None = None,
+    features_to: str | None = None,
 ) -> tuple[IngestReport, dict[str, Any]]:
     """Ingest training images into a data folder; see ``attrib ingest``.
 
@@ -249,6 +254,8 @@ def ingest_into(
 
     url = None if index is None else parse_index_url(index)
     layout = new_index_settings(url, quantization, index_shards, index_replicas)
+    if features_to is not None:
+        keep_features_at(Path(data), features_to)
     with (
         ExitStack() as downloads,
         Collection.create(Path(data), wanted, first, settings=layout, index_url=url) as collection,
@@ -336,11 +343,16 @@ def read_rejects(data: str | Path) -> list[dict[str, str]]:
 
 def dataset_name(source: str) -> str:
     """A name from the source's: ``laion-subset/`` and ``{00000..00010}.tar`` in it give one."""
-    path = Path(source)
+    is_remote_url = is_url(source) and is_remote(location(source))
+    path = Path(source.partition("://")[2].partition("?")[0] if is_remote_url else source)
     if any(c in path.name for c in "{}*?["):
         path = path.parent
-    path = path.resolve()
-    name = path.name if path.is_dir() else path.stem
+    if is_remote_url:  # a store is not asked what is a folder: its name tells
+        is_file = path.suffix.lower() in (".tar", ".gz", ".tgz", *LISTING_SUFFIXES, *IMAGE_SUFFIXES)
+        name = path.stem if is_file else path.name
+    else:
+        path = path.resolve()
+        name = path.name if path.is_dir() else path.stem
     return (
         "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).strip(
             "._-"

@@ -47,33 +47,35 @@ def check_place(text: str) -> Location:
     return at
 
 
-def keep_features_at(folder: DataFolder, text: str) -> None:
+def keep_features_at(root: Path, text: str) -> None:
     """Keep the feature shards of a data folder at a URL or path, from before its first ingest on.
 
-    Named again for a folder that keeps them there already, nothing happens.
+    The data folder is made where there is none. Of one that keeps them there already, nothing
+    changes.
 
     Raises:
         UsageError: as `check_place`; or the folder keeps them elsewhere.
         StorageError: as `check_place`.
-        DataFolderError: another data folder keeps its features there; the disk refuses.
+        DataFolderError: another data folder keeps its features there; the disk refuses; or as
+            `DataFolder.create`.
     """
     at = check_place(text)
-    facts = folder.facts()
     name = shown(at).rstrip("/")
-    kept = str(facts.get("features", ""))
-    if kept != name and folder.current is not None:
-        raise UsageError(
-            f"{folder.root} keeps its features in {kept or folder.root / 'features'}, not in "
-            f"{printable(name)}; leave out --features-to, or choose another folder with --data"
-        )
-    # The mark is left under a name that outlives a kill, and the place counts once it is marked.
-    facts.setdefault("features_id", uuid.uuid4().hex)
-    with writing(folder.root):
-        folder.set_facts(facts)
-    with writing(Path(name)):
-        _claim(at, str(facts["features_id"]))
-    if kept != name:
-        with writing(folder.root):
+    with DataFolder.create(root) as folder:
+        facts = folder.facts()
+        kept = str(facts.get("features", ""))
+        if kept != name and folder.current is not None:
+            raise UsageError(
+                f"{root} keeps its features in {kept or root / 'features'}, not in "
+                f"{printable(name)}; leave out --features-to, or choose another folder with --data"
+            )
+        # The mark is left under a name that outlives a kill; the place counts once it is marked.
+        facts.setdefault("features_id", uuid.uuid4().hex)
+        with writing(root):
+            folder.set_facts(facts)
+        with writing(Path(name)):
+            _claim(at, str(facts["features_id"]))
+        with writing(root):
             folder.set_facts({**facts, "features": name})
 
 

@@ -33,8 +33,8 @@ def ingest(
             metavar="SOURCE",
             show_default=False,
             help="Folders, WebDataset tars (brace patterns such as {00000..00010}.tar work), or "
-            "lists of local paths or of URLs (.txt, .parquet, .csv; LAION's parquet files as they "
-            "are).",
+            "lists of paths or of URLs (.txt, .parquet, .csv; LAION's parquet files as they are); "
+            "on this machine, or by URL: s3://, gs://, https://.",
         ),
     ] = None,
     features: Annotated[
@@ -113,6 +113,15 @@ def ingest(
     index_replicas: Annotated[
         int | None,
         typer.Option(min=1, help="Copies of each part. [default: 1]", show_default=False),
+    ] = None,
+    features_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Of a new data folder: keep the base features here instead of in the folder; "
+            "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or another folder.",
+            show_default=False,
+        ),
     ] = None,
     quantization: Annotated[
         Literal["none", "int8", "turbo4", "turbo2", "turbo1", "binary"] | None,
@@ -229,6 +238,7 @@ def ingest(
                 index=index,
                 index_shards=index_shards,
                 index_replicas=index_replicas,
+                features_to=features_to,
                 progress=bar,
             )
             facts = {**of_features}
@@ -257,6 +267,7 @@ def ingest(
                 index=index,
                 index_shards=index_shards,
                 index_replicas=index_replicas,
+                features_to=features_to,
                 progress=bar,
                 calibrate=not no_calibrate,
                 calibrating=calibrating,
