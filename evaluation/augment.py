@@ -18,7 +18,7 @@ from ingest.decode import decode
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ORDINARY", "SIDE", "STRONG", "Variation", "augmented"]
+__all__ = ["GENERATED", "SIDE", "STRONG", "Variation", "augmented"]
 
 SIDE = 256
 """Pixels of an augmented image's sides."""
@@ -45,14 +45,16 @@ class Variation:
     noise: float
 
 
-ORDINARY = Variation(smallest=64, largest=128, crop=0.5, colour=0.3, blurred=0.5, noise=0)
-"""What self-calibration asks with."""
+GENERATED = Variation(smallest=24, largest=32, crop=0.2, colour=0.5, blurred=1, noise=12)
+"""What self-calibration asks with: by the calibrators that come of it, as far from its original as
+a generated image is from its exemplar (docs/attribution-quality.md). Milder ones make it too sure.
+"""
 
 STRONG = Variation(smallest=64, largest=64, crop=0.2, colour=0.5, blurred=1, noise=12)
 """Hard enough to tell good attribution models apart."""
 
 
-def augmented(image: Image.Image, seed: int, variation: Variation = ORDINARY) -> Image.Image:
+def augmented(image: Image.Image, seed: int, variation: Variation = GENERATED) -> Image.Image:
     """A variation of an image, the same for the same seed whatever was drawn before.
 
     Args:

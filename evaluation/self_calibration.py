@@ -30,7 +30,7 @@ from uuid import UUID
 import numpy as np
 
 from embed.shards import read_thumbnails
-from evaluation.augment import augmented
+from evaluation.augment import GENERATED, Variation, augmented
 from evaluation.fit import fit_calibrator
 from evaluation.spectrum import Spectrum, SpectrumBuilder
 from ingest.decode import DecodeLimits, decode
@@ -127,6 +127,7 @@ def self_spectrum(
     seed: int = 0,
     progress: Progress | None = None,
     how: str = _BY_HAND,
+    variation: Variation = GENERATED,
 ) -> SelfPairs:
     """Vary images of a collection, embed them, compare them with all of it.
 
@@ -136,6 +137,7 @@ def self_spectrum(
         seed: of the draw and the variations.
         progress: told of the images.
         how: for the label, what kind of calibration this is.
+        variation: how far from the images the varied ones are.
 
     Raises:
         UsageError: fewer than 2 samples.
@@ -166,7 +168,7 @@ def self_spectrum(
             if image is not None:
                 kept.append(place)
                 originals += is_original
-                images.append(augmented(image, _seed_of(ids[place], seed)))
+                images.append(augmented(image, _seed_of(ids[place], seed), variation))
         if images:
             parts.append(collection.features(images))
         if progress is not None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.augment import ORDINARY, SIDE, STRONG, augmented
+from evaluation.augment import GENERATED, SIDE, STRONG, Variation, augmented
+
+MILD = Variation(smallest=64, largest=128, crop=0.5, colour=0.3, blurred=0.5, noise=0)
 
 
 def quarters(width: int = 300, height: int = 200) -> Image.Image:
@@ -45,7 +47,7 @@ def test_it_is_still_the_image_and_never_its_pixels() -> None:
     plain = np.asarray(image.resize((SIDE, SIDE)), np.float32)
     grey = np.full_like(plain, plain.mean())
     for seed in range(10):
-        found = np.asarray(augmented(image, seed), np.float32)
+        found = np.asarray(augmented(image, seed, MILD), np.float32)
         mirrored = found[:, ::-1]
         nearest = min(np.abs(found - plain).mean(), np.abs(mirrored - plain).mean())
         assert 2 < nearest < np.abs(grey - plain).mean()
@@ -55,7 +57,7 @@ def test_it_was_small_once() -> None:
     """Noise of single pixels does not survive 128 pixels a side."""
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3)).astype(np.uint8)
     for seed in range(4):
-        found = np.asarray(augmented(Image.fromarray(noise), seed).convert("L"), np.float32)
+        found = np.asarray(augmented(Image.fromarray(noise), seed, MILD).convert("L"), np.float32)
         spectrum = np.abs(np.fft.fft2(found - found.mean()))
         fine = spectrum[SIDE // 4 + 16 : SIDE // 2].mean()  # above what 128 pixels can hold
         assert fine < 0.1 * spectrum[4 : SIDE // 8].mean()
@@ -73,6 +75,6 @@ def test_noise_only_where_it_is_asked_for() -> None:
         assert quiet < 1
         assert 3 < some < 14  # enlarging and JPEG take some of the noise away
         assert 2 * some < more < 40
-    assert (np.asarray(augmented(grey, 3)) == np.asarray(augmented(grey, 3, ORDINARY))).all()
+    assert (np.asarray(augmented(grey, 3)) == np.asarray(augmented(grey, 3, GENERATED))).all()
     one, same = (np.asarray(augmented(grey, 5, STRONG)) for _ in range(2))
     assert (one == same).all()

@@ -89,7 +89,7 @@ def test_variations_are_attributed_to_the_images_they_are_of(own: Collection) ->
     assert sorted(pairs.spectrum.positives.tolist()) == [1] * 39 + [2] * 2
     assert set(pairs.spectrum.gallery.tolist()) == {41}
     fit = fit_calibrator(pairs.spectrum, pairs.fitted_on, objective="exact")
-    assert fit.kl_after < 0.6 * np.log(41)
+    assert fit.kl_after < 0.7 * np.log(41)  # an even share of all is log 41
     assert fit.kl_after <= fit.kl_softmax
 
 
