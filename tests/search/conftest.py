@@ -17,6 +17,7 @@ from qdrant_client import QdrantClient
 
 from search.edge import EdgeIndex, EdgeSettings
 from search.index import Features, Index, Payload
+from search.index_place import remove_index
 from search.index_url import IndexUrl, parse_index_url
 from search.server import ServerIndex, ServerSettings
 
@@ -145,6 +146,20 @@ def qdrant() -> Iterator[Any]:
     """A Qdrant stand-in of the test's own: it may be made to fail."""
     with load_stand_in().Server() as server:
         yield server
+
+
+@pytest.fixture
+def url(qdrant: Any, request: pytest.FixtureRequest) -> IndexUrl:
+    return parse_index_url(qdrant.url(grpc=getattr(request, "param", True)))
+
+
+@pytest.fixture
+def real_or_stand_in(qdrant: Any, tmp_path: Path) -> Iterator[IndexUrl]:
+    """The real server where there is one; what was put there is removed again."""
+    given = os.environ.get("ATTRIB_TEST_QDRANT_URL")
+    yield parse_index_url(given or qdrant.url(grpc=True))
+    for path in tmp_path.glob("*/collections/*/index.json"):
+        remove_index(path.parent)
 
 
 @pytest.fixture(params=list(BACKENDS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -38,6 +39,10 @@ class RestHandler(BaseHTTPRequestHandler):
             status, headers = fault.status, fault.headers
             answer = {"status": {"error": fault.said}, "time": 0.0}
         content = json.dumps(_plain(answer)).encode()
+        with suppress(BrokenPipeError, ConnectionResetError):  # nobody waits for it any more
+            self._send(status, headers, content)
+
+    def _send(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(key, value)

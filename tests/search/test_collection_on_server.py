@@ -3,93 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fake_backbone as fake
 import pytest
-from ingested import images, points_of
+from ingested import images
+from on_server import close_to, ingest, state
 from reindexed import OUT, tuned
 
 from ingest.errors import DataFolderError, IndexFailedError, ModelMismatchError, UsageError
 from search.collection import Collection
-from search.edge_settings import EdgeSettings
-from search.index_place import remove_index, server_place
+from search.index_place import server_place
 from search.index_url import IndexUrl, parse_index_url
 from search.reindex import reindex
 from search.removal import take_down
 from search.server import ServerIndex
-from search.server_settings import ServerSettings
-
-# Exactly as stored: what float16 costs is no matter of this file.
-EXACT = ServerSettings(datatype="float32", quantization="none")
-
-
-@pytest.fixture
-def url(qdrant: Any, request: pytest.FixtureRequest) -> IndexUrl:
-    return parse_index_url(qdrant.url(grpc=getattr(request, "param", True)))
-
-
-@pytest.fixture
-def real_or_stand_in(qdrant: Any, tmp_path: Path) -> Iterator[IndexUrl]:
-    """The real server where there is one; what was put there is removed again."""
-    given = os.environ.get("ATTRIB_TEST_QDRANT_URL")
-    yield parse_index_url(given or qdrant.url(grpc=True))
-    for path in tmp_path.glob("*/collections/*/index.json"):
-        remove_index(path.parent)
-
-
-def ingest(data: Path, source: Path, url: IndexUrl | None, **options: Any) -> Any:
-    settings = EXACT if url is not None else EdgeSettings()
-    settings = options.pop("settings", settings)
-    embedder = fake.FakeEmbedder()
-    with Collection.create(
-        data, None, fake.fake_model, settings=settings, index_url=url, wait_s=10
-    ) as collection:
-        return fake.ingest(
-            collection,
-            lambda: embedder,
-            fake.open_sources([str(source)]),
-            "set",
-            settings=fake.IngestSettings(shard_size=16, batch_size=5, decode_threads=1),
-            **options,
-        )
-
-
-def state(data: Path) -> dict[str, Any]:
-    """Points, sample and answers, without what names the backend."""
-    with Collection.open(data, wait_s=10) as collection:
-        base = fake.FakeEmbedder()._matrix[:4]
-        found = collection.attribute(
-            collection.model.mappers.synth(base / 9), list("abcd"), k=9, group_by="creator"
-        )
-        answers = [answer.to_dict() for answer in found]
-        for answer in answers:
-            del answer["index"]
-        sample = collection.index.sample()
-        return {
-            "points": points_of(collection),
-            "sample": [str(uuid) for uuid in sample.ids],
-            "answers": answers,
-        }
-
-
-def close_to(found: Any, expected: Any) -> None:
-    """Equal, but for the last digits of numbers: two engines add in different orders."""
-    if isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=2e-6)
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            close_to(found[key], value)
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            close_to(one, other)
-    else:
-        assert found == expected
 
 
 def test_the_same_answers_as_from_a_folder(tmp_path: Path, real_or_stand_in: IndexUrl) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ingested import images
+from on_server import close_to, ingest, state
 from reindexed import Hook
-from test_collection_on_server import close_to, ingest, real_or_stand_in, state, url
 
 from embed.calibrator import Calibrator
 from embed.shards import shard_paths
@@ -24,8 +24,6 @@ from search.index_place import open_index, server_place
 from search.index_url import IndexUrl, parse_index_url
 from search.removal import take_down
 from search.server import ServerIndex
-
-__all__ = ["real_or_stand_in", "url"]  # fixtures
 
 
 def place_of(data: Path) -> Any:

@@ -26,11 +26,6 @@ BOTH = pytest.mark.parametrize("url", [False, True], ids=["rest", "grpc"], indir
 
 
 @pytest.fixture
-def url(qdrant: Any, request: pytest.FixtureRequest) -> IndexUrl:
-    return parse_index_url(qdrant.url(grpc=request.param))
-
-
-@pytest.fixture
 def index(url: IndexUrl) -> Iterator[ServerIndex]:
     with ServerIndex.create(url, "c", DIM, patience_s=5) as made:
         yield made
