@@ -21,6 +21,8 @@ from ingest.record import Reject
 
 __all__ = ["Entry", "Known", "Ledger", "PartRow", "Removal", "ShardRow", "TarRow"]
 
+_RESERVED = "reserved-shards"
+
 
 class Ledger:
     """The ledger of one data folder.
@@ -110,9 +112,21 @@ class Ledger:
             )
         ]
 
-    def next_shard(self) -> int:
-        """The number of the next shard. A broken run's number is given again, and overwritten."""
-        return int(str(self._rows("SELECT COALESCE(MAX(number) + 1, 0) FROM shards")[0][0]))
+    def next_shard(self, *, reserved: bool = True) -> int:
+        """The number of the next shard. A broken run's number is given again, and overwritten.
+
+        `reserved`: numbers that workers have in hand are passed over.
+        """
+        number = int(str(self._rows("SELECT COALESCE(MAX(number) + 1, 0) FROM shards")[0][0]))
+        return max(number, int(self.mark(_RESERVED) or 0)) if reserved else number
+
+    def reserve(self, stop: int | None) -> None:
+        """Numbers below `stop` belong to shards that workers have in hand; None: none do."""
+        self.set_mark(_RESERVED, None if stop is None else str(stop))
+
+    def has_shard(self, number: int) -> bool:
+        """Whether that shard is finished."""
+        return bool(self._rows("SELECT 1 FROM shards WHERE number = ?", (number,)))
 
     def images(self, dataset: str | None = None) -> int:
         """How many usable images there are."""

@@ -129,13 +129,20 @@ def ingest(
     return conclude(collection, dataset, plan, sink.counts, progress)
 
 
-def forced_from(collection: Collection, dataset: str, force: bool) -> int | None:
-    """The number of the first shard of a forced run, which survives a kill; None for another."""
+def forced_from(
+    collection: Collection, dataset: str, force: bool, *, first: int | None = None
+) -> int | None:
+    """The number of the first shard of a forced run, which survives a kill; None for another.
+
+    `first`: of one that begins now; the ledger's next, unless given.
+    """
     if not force:
         return None
     ledger = collection.ledger
     begun = ledger.mark(_forced_mark(dataset))
-    first = int(begun) if begun is not None else ledger.next_shard()
+    if begun is not None:
+        return int(begun)
+    first = ledger.next_shard() if first is None else first
     ledger.set_mark(_forced_mark(dataset), str(first))
     return first
 

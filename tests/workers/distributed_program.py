@@ -1,0 +1,79 @@
+"""Ingests with workers or without, as `attrib ingest` does, so that tests can kill it.
+
+python distributed_program.py DATA REDIS LEASE_S ATTEMPTS SHARD_SIZE SOURCE...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import slow_backbone as backbone
+
+from ingest.decode import DecodeLimits
+from ingest.source import open_sources
+from search.collection import Collection
+from search.ingestion import IngestReport, IngestSettings, ingest
+from workers.coordinator import CoordinatorSettings
+from workers.distributed import WorkersReport, ingest_with_workers
+
+SETTINGS: dict[str, Any] = {"batch_size": 16, "decode_threads": 2}
+
+
+def settings(shard_size: int) -> IngestSettings:
+    return IngestSettings(
+        shard_size=shard_size, batch_size=16, decode_threads=2, limits=DecodeLimits()
+    )
+
+
+def here(
+    data: Path, sources: list[str], *, shard_size: int = 100, force: bool = False
+) -> IngestReport:
+    with Collection.create(data, None, backbone.model, wait_s=20) as collection:
+        return ingest(
+            collection,
+            backbone.Projection,
+            open_sources(sources),
+            "set",
+            settings=settings(shard_size),
+            force=force,
+        )
+
+
+def with_workers(
+    data: Path,
+    redis: str,
+    sources: list[str],
+    *,
+    shard_size: int = 100,
+    lease_s: float = 2.0,
+    attempts: int = 3,
+    force: bool = False,
+    notice: Any = print,
+) -> WorkersReport:
+    with Collection.create(data, None, backbone.model, wait_s=20) as collection:
+        return ingest_with_workers(
+            collection,
+            open_sources(sources) if sources else [],
+            "set",
+            redis=redis,
+            settings=settings(shard_size),
+            workers=CoordinatorSettings(lease_s=lease_s, max_attempts=attempts),
+            force=force,
+            notice=notice,
+        )
+
+
+if __name__ == "__main__":
+    data, redis, lease, attempts, size, *sources = sys.argv[1:]
+    report = with_workers(
+        Path(data),
+        redis,
+        sources,
+        shard_size=int(size),
+        lease_s=float(lease),
+        attempts=int(attempts),
+        notice=lambda line: print(line, flush=True),
+    )
+    print(report, flush=True)
