@@ -12,7 +12,7 @@ from ingest.errors import SourceError, UsageError
 from ingest.feature_files import FeatureFile, NpyFeatures, open_feature_folder
 from ingest.formats import has_image_suffix
 from ingest.item import printable
-from ingest.storage import is_remote, is_url, location
+from ingest.storage import is_url
 from ingest.tar import is_tar_name
 from search.collection import Collection
 from search.feature_ingest import SHARD_ROWS, check_dim
@@ -108,7 +108,7 @@ def open_feature_files(sources: Sequence[str]) -> list[FeatureFile]:
         raise UsageError(f"no features given: name {_KINDS}")
     files: list[FeatureFile] = []
     for source in dict.fromkeys(sources):
-        if is_url(source) and is_remote(location(source)):
+        if is_url(source):
             raise UsageError(f"--features reads files of this machine; copy {source} here first")
         path = Path(source).expanduser()
         name = printable(source)

@@ -26,7 +26,7 @@ from ingest.errors import (
 from ingest.formats import IMAGE_SUFFIXES
 from ingest.listing import LISTING_SUFFIXES
 from ingest.source import TarSource, UrlListSource, open_sources
-from ingest.storage import is_remote, is_url, location
+from ingest.storage import is_url
 from search.answer import Attribution
 from search.collection import Collection
 from search.feature_place import keep_features_at
@@ -343,11 +343,11 @@ def read_rejects(data: str | Path) -> list[dict[str, str]]:
 
 def dataset_name(source: str) -> str:
     """A name from the source's: ``laion-subset/`` and ``{00000..00010}.tar`` in it give one."""
-    is_remote_url = is_url(source) and is_remote(location(source))
-    path = Path(source.partition("://")[2].partition("?")[0] if is_remote_url else source)
+    is_in_store = is_url(source)
+    path = Path(source.partition("://")[2].partition("?")[0] if is_in_store else source)
     if any(c in path.name for c in "{}*?["):
         path = path.parent
-    if is_remote_url:  # a store is not asked what is a folder: its name tells
+    if is_in_store:  # a store is not asked what is a folder: its name tells
         is_file = path.suffix.lower() in (".tar", ".gz", ".tgz", *LISTING_SUFFIXES, *IMAGE_SUFFIXES)
         name = path.stem if is_file else path.name
     else:

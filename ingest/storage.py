@@ -81,8 +81,9 @@ class FileState(NamedTuple):
 
 
 def is_url(text: str) -> bool:
-    """Whether a name is a URL of any kind rather than a path."""
-    return _URL.match(text) is not None
+    """Whether a name is a URL rather than a place on this machine, which ``file://`` is, too."""
+    match = _URL.match(text)
+    return match is not None and match["scheme"].lower() != "file"
 
 
 def location(text: str) -> Location:
@@ -105,7 +106,7 @@ def location(text: str) -> Location:
             f"{text}: {scheme}:// is no storage that attrib reads; "
             "name a local path, or a URL that begins with s3://, gs:// or https://"
         )
-    if not match["rest"].strip("/"):
+    if not match["rest"].partition("/")[0]:
         raise UsageError(f"{text} names no {'host' if scheme.startswith('http') else 'bucket'}")
     if not _is_installed(store.package):
         raise UsageError(f"{scheme}:// needs {store.package}: {store.install}")

@@ -67,7 +67,7 @@ def failed(at: UPath, exc: Exception) -> StorageError:
         return real
     status = _status(real)
     if isinstance(real, FileNotFoundError) or status in (404, 410):
-        if "bucket" in str(real).lower():
+        if "bucket does not exist" in str(real).lower():
             return MissingError(f"no such bucket: {printable(store_of(at))}")
         return MissingError(f"no such file or folder: {name}")
     why = _words(real)
