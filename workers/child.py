@@ -73,7 +73,7 @@ def main(config: ChildConfig, load: LoadBackbone | None = None) -> None:
         Path(config.note),
     )
     app = make_app(config.redis)
-    from celery.platforms import SecurityWarning
+    from celery.exceptions import SecurityWarning
 
     @app.task(name=TASK)
     def shard(values: dict[str, Any]) -> None:

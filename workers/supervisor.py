@@ -35,7 +35,7 @@ __all__ = ["WorkerSettings", "run_worker"]
 
 _PROGRAM = (sys.executable, "-m", "workers.child")
 _POLL_S = 0.1
-_HEALTHY_S = 60.0
+_HEALTHY_S = 10.0
 _MAX_BACKOFF_S = 30.0
 
 

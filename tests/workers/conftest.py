@@ -33,9 +33,9 @@ def redis(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def workers(redis: Any) -> Iterator[Any]:
+def workers(redis: Any, tmp_path: Path) -> Iterator[Any]:
     from processes import Workers
 
-    some = Workers(redis)
+    some = Workers(redis, tmp_path / "workers.log")
     yield some
     print(some.stop())

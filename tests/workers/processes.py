@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -84,7 +85,9 @@ class Workers:
     """Supervisors with one process each."""
 
     redis: Redis
+    log: Path
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: int = 0
 
     def start(
         self,
@@ -94,28 +97,32 @@ class Workers:
         environment: dict[str, str] | None = None,
         **settings: object,
     ) -> None:
-        import json
-
         for _ in range(count):
             text = json.dumps(
                 {
                     "redis": self.redis.url,
                     "threads": 1,
                     "program": list(program or backbone.program()),
-                    "name": f"worker-{len(self.processes)}",
+                    "name": f"worker-{self.started}",
                     **settings,
                 }
             )
-            self.processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", _SUPERVISE, text],
-                    cwd=ROOT,
-                    env={**os.environ, **(environment or {})},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
+            self.started += 1
+            with self.log.open("a") as log:
+                self.processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-c", _SUPERVISE, text],
+                        cwd=ROOT,
+                        env={**os.environ, **(environment or {})},
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                    )
                 )
-            )
+
+    def said(self) -> str:
+        """All that the workers said so far."""
+        return self.log.read_text() if self.log.exists() else ""
 
     def children(self) -> list[int]:
         """The processes that embed."""
@@ -128,6 +135,14 @@ class Workers:
                 continue
         return found
 
+    def has_shard(self, pid: int) -> bool:
+        """Whether that process is at a shard."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            return Path(json.loads(arguments[-2])["note"]).exists()
+        except (OSError, ValueError, IndexError):
+            return False
+
     def stop(self) -> str:
         """End them; what they said."""
         for pid in self.children():
@@ -135,14 +150,13 @@ class Workers:
                 os.kill(pid, signal.SIGCONT)
             except ProcessLookupError:
                 continue
-        said = ""
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
         for process in self.processes:
             try:
-                said += process.communicate(timeout=20)[0]
+                process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 process.kill()
-                said += process.communicate()[0]
+                process.wait()
         self.processes.clear()
-        return said
+        return self.said()
