@@ -237,8 +237,11 @@ def read_thumbnails(folder: Location, number: int, keys: Sequence[str]) -> dict[
     found: dict[str, bytes] = {}
     with pq.ParquetFile(arrow_file(path)) as file:
         for group in range(file.num_row_groups):
-            if not wanted - found.keys():
+            left = wanted - found.keys()
+            if not left:
                 break
+            if not any(_may_hold(file.metadata.row_group(group), key) for key in left):
+                continue  # not even fetched; most shards are in order of their keys
             names = file.read_row_group(group, columns=["key"]).column("key").to_pylist()
             if wanted.isdisjoint(names):
                 continue
@@ -247,6 +250,15 @@ def read_thumbnails(folder: Location, number: int, keys: Sequence[str]) -> dict[
                 if name in wanted:
                     found[name] = images[row].as_py()
     return found
+
+
+def _may_hold(group: pq.RowGroupMetaData, key: str) -> bool:
+    """Whether a row group of thumbnails can have that key, by what is written of its first column.
+
+    Parquet orders text by its UTF-8 bytes, which is Python's order, too.
+    """
+    known = group.column(0).statistics
+    return known is None or not known.has_min_max or known.min <= key <= known.max
 
 
 def drop_rows(folder: Location, number: int, keys: Iterable[str]) -> int:

@@ -161,7 +161,9 @@ def read_bytes(at: UPath, limit: int | None = None) -> bytes:
         # Nothing says beforehand how much a web server is going to send.
         with StoredFile(at) as file:
             return file.read(-1 if limit is None else limit + 1)
-    data: bytes = asked(at, lambda: at.fs.cat_file(at.path))
+    # s3fs would ask for the size first, to fetch parts of large files side by side.
+    alone = {"max_concurrency": 1} if at.protocol == "s3" else {}
+    data: bytes = asked(at, lambda: at.fs.cat_file(at.path, **alone))
     return data if limit is None else data[: limit + 1]
 
 

@@ -62,6 +62,15 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert found == {"key 149": b"key 149", "key 0": b"key 0"}
 
 
+def test_thumbnails_of_keys_in_no_order(tmp_path: Path) -> None:
+    keys = [f"{'\u00e9\U0001f600a\uffff'[i % 4]}{i}" for i in range(300)]
+    np.random.default_rng(3).shuffle(keys)
+    write(tmp_path, keys)
+    for key in ("a2", "\u00e90", "\U0001f60081", "\uffff299"):
+        assert read_thumbnails(tmp_path, 4, [key]) == {key: key.encode()}
+    assert read_thumbnails(tmp_path, 4, [*keys, "z"]) == {key: key.encode() for key in keys}
+
+
 def test_nothing_is_there_before_it_is_whole(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, 0, DIM)
     writer.append(np.zeros((1, DIM), np.float32), [row("a")], [b"t"])

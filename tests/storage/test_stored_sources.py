@@ -14,10 +14,10 @@ import pytest
 from ingested import draw
 from stores import Bucket, Site, forget_clients
 
-from ingest.errors import AttribError, SourceError, StorageError, UsageError
+from ingest.errors import AttribError, RejectReason, SourceError, StorageError, UsageError
 from ingest.item import ItemSource
 from ingest.record import ImageRecord, Reject
-from ingest.source import open_sources
+from ingest.source import UrlListSource, open_sources
 
 CANNOT_BE_LISTED = (
     "the web cannot be listed; name its files ({00000..00010}.tar works), or a list of their URLs"
@@ -212,6 +212,35 @@ def test_tars_of_the_web(site: Site, tmp_path: Path) -> None:
     )
     for spec in (site.url("/folder/"), site.url("/*.tar")):
         assert error_of(UsageError, spec) == f"{spec}: {CANNOT_BE_LISTED}"
+
+
+def test_an_outage_is_not_the_images_fault(site: Site, folder: Path) -> None:
+    site.files["/b.png"] = (folder / "b.png").read_bytes()
+    (source,) = open_sources([site.url("/b.png")])
+    assert isinstance(source, ItemSource)
+    (item,) = source.items()
+    site.refuses = 1000
+    with pytest.raises(StorageError) as caught:
+        source.read(item)
+    assert str(caught.value) == (
+        f"cannot reach {site.url('/b.png')} (503 Service Unavailable);"
+        " the same command goes on when that is mended"
+    )
+    site.refuses = 0
+    del site.files["/b.png"]
+    assert source.read(item) == Reject(
+        "b.png", site.url("/b.png"), RejectReason.UNREADABLE, "No such file or directory"
+    )
+
+
+def test_lists_of_urls(s3: Bucket, tmp_path: Path) -> None:
+    urls = [f"https://images.example/{i}.jpg" for i in range(3)]
+    pq.write_table(pa.table({"URL": urls, "TEXT": ["a", "b", "c"]}), tmp_path / "laion.parquet")
+    (source,) = open_sources([s3.put(tmp_path / "laion.parquet", "lists/laion.parquet")])
+    assert isinstance(source, UrlListSource)
+    assert [(item.origin, item.metadata.caption) for item in source.items()] == list(
+        zip(urls, "abc", strict=True)
+    )
 
 
 def test_too_many_bytes_are_not_fetched(s3: Bucket, folder: Path, site: Site) -> None:
