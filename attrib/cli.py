@@ -20,6 +20,7 @@ from attrib.commands import (
     reindex,
     rejects,
     tune,
+    worker,
 )
 from attrib.ending import set_debug
 
@@ -64,6 +65,10 @@ app.command("reindex")(reindex.reindex)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("plan")(plan.plan)
+app.command("worker")(worker.worker)
+app.command("status")(worker.status)
+app.command("retry")(worker.retry)
+app.command("cancel")(worker.cancel)
 app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(index.app, name="index")

@@ -222,11 +222,13 @@ def ingest_into(
     retry_failed: bool = False,
     download: DownloadSettings | None = None,
     features_to: str | None = None,
+    run: Callable[..., IngestReport] = run_ingest,
 ) -> tuple[IngestReport, dict[str, Any]]:
     """Ingest training images into a data folder; see ``attrib ingest``.
 
     Args beyond the command's: `progress` of the images, and `calibrating`, called for that of the
-    calibration where there is one; `download`, how the images of lists of URLs are fetched.
+    calibration where there is one; `download`, how the images of lists of URLs are fetched; `run`,
+    what does the work (`ThroughWorkers`, or this process).
 
     Returns the report and facts of the run (`model`, `hint`; `calibrator`, whether it was
     `calibrated` now, and why that failed, `calibration_error`).
@@ -265,7 +267,7 @@ def ingest_into(
                 downloads.callback(source.close)
         if loaded:
             collection.adopt(loaded[0])
-        report = run_ingest(
+        report = run(
             collection,
             lambda: collection.embedder(device=device, precision=precision),
             opened,

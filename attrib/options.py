@@ -16,6 +16,7 @@ __all__ = [
     "ExcludeOption",
     "IndexOption",
     "JsonOption",
+    "RedisOption",
     "RootOption",
     "SkipMissingOption",
     "parse_where",
@@ -41,6 +42,15 @@ IndexOption = Annotated[
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+
+RedisOption = Annotated[
+    str,
+    typer.Option(
+        "--redis",
+        envvar="ATTRIB_REDIS",
+        help="Address of the Redis that coordinator and workers share.",
+    ),
+]
 
 DistractorsOption = Annotated[
     str | None,

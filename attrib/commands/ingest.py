@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, IndexOption, JsonOption
+from attrib.options import DataOption, IndexOption, JsonOption, RedisOption
 
 if TYPE_CHECKING:
+    from attrib.through_workers import ThroughWorkers
     from search.ingestion import IngestReport
 
 __all__ = ["ingest"]
@@ -22,6 +23,9 @@ _SHARD_SIZE = 1024
 _DOWNLOAD_CONCURRENCY = 128
 _PER_HOST = 4
 _TIMEOUT_S = 20.0
+_REDIS = "redis://127.0.0.1:6379/0"
+_WORKER_TIMEOUT_S = 60.0
+_ATTEMPTS = 3
 _CALIBRATION = ("calibrator", "calibrated", "calibration_error")
 
 
@@ -185,6 +189,27 @@ def ingest(
             help="Of URLs: also from addresses that are not public (127.0.0.1, 10.0.0.0/8 ...).",
         ),
     ] = False,
+    workers: Annotated[
+        bool,
+        typer.Option(
+            "--workers",
+            help="Let the machines that run `attrib worker` do it; this process plans, and takes "
+            "in what they did.",
+        ),
+    ] = False,
+    redis: RedisOption = _REDIS,
+    worker_timeout_s: Annotated[
+        float,
+        typer.Option(
+            min=1, max=3600, help="With --workers: seconds without a sign of life that end a try."
+        ),
+    ] = _WORKER_TIMEOUT_S,
+    attempts: Annotated[
+        int,
+        typer.Option(
+            min=1, max=100, help="With --workers: failures that make a shard a dead letter."
+        ),
+    ] = _ATTEMPTS,
     json: JsonOption = False,
 ) -> None:
     """Ingest training images: decode, embed, index, calibrate.
@@ -198,6 +223,7 @@ def ingest(
     bar = Bar("mapping  " if features else "embedding")
     second = Bar("calibrating")
     facts: dict[str, Any]
+    through: ThroughWorkers | None = None
 
     def calibrating() -> Bar:
         bar.stop()
@@ -215,6 +241,7 @@ def ingest(
             ("--keep-images", keep_images is not None),
             ("--ignore-opt-out", ignore_opt_out),
             ("--allow-private", allow_private),
+            ("--workers", workers),
         ):
             if given:
                 raise UsageError(f"{name} is for images and does not go with --features")
@@ -254,6 +281,13 @@ def ingest(
                 limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
                 **({"decode_threads": threads} if threads is not None else {}),
             )
+            if workers:
+                from attrib.through_workers import ThroughWorkers
+                from workers.coordinator import CoordinatorSettings
+
+                through = ThroughWorkers(
+                    redis, CoordinatorSettings(worker_timeout_s, attempts), warn
+                )
             report, facts = ingest_into(
                 data,
                 sources or [],
@@ -281,6 +315,7 @@ def ingest(
                     allow_private=allow_private,
                     keep_images=keep_images,
                 ),
+                **({"run": through} if through else {}),
             )
     finally:
         bar.stop()
@@ -293,7 +328,7 @@ def ingest(
     if json:
         of_calibration = {name: facts[name] for name in _CALIBRATION if name in facts}
         print_json({**vars(report), "data": str(data), "model": facts["model"], **of_calibration})
-        _fail_where_broken(report)
+        _fail_where_broken(report, data, through)
         return
     rejected = sum(report.rejected.values())
     parts = [f"{report.ingested:,} ingested"]
@@ -312,12 +347,14 @@ def ingest(
         typer.echo(f"calibrated on {facts['calibrator']['fitted_on']}")
     if facts["hint"]:
         warn(facts["hint"])
-    _fail_where_broken(report)
+    _fail_where_broken(report, data, through)
 
 
-def _fail_where_broken(report: IngestReport) -> None:
+def _fail_where_broken(report: IngestReport, data: Path, through: ThroughWorkers | None) -> None:
     """Sources that ended too early are no success, though what was whole of them is in."""
     from ingest.errors import SourceError
 
+    if through is not None:
+        through.check(data)
     if report.broken:
         raise SourceError("; ".join(report.broken))
