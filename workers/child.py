@@ -1,6 +1,6 @@
 """The process that embeds: a Celery worker with one device, started and watched by a supervisor.
 
-    python -m workers.child CONFIG
+    ATTRIB_REDIS=... python -m workers.child CONFIG
 
 It is started anew, never forked: CUDA does not survive a fork.
 """
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from embed.embedder import Precision
     from embed.model import AttributionModel
 
-__all__ = ["REFUSED", "ChildConfig", "main"]
+__all__ = ["REDIS_VARIABLE", "REFUSED", "ChildConfig", "main"]
+
+REDIS_VARIABLE = "ATTRIB_REDIS"
 
 REFUSED = 78
 """Exit code of a process that cannot do the work it is sent, and says why on stderr."""
@@ -54,8 +56,13 @@ class ChildConfig:
     note: str
 
     def dumps(self) -> str:
-        """As text."""
-        return json.dumps(asdict(self))
+        """As text, without the address of Redis, whose password no list of processes may show."""
+        return json.dumps({**asdict(self), "redis": ""})
+
+    @classmethod
+    def loads(cls, text: str) -> ChildConfig:
+        """The inverse of `dumps`; the address is in the environment."""
+        return cls(**{**json.loads(text), "redis": os.environ[REDIS_VARIABLE]})
 
 
 def main(config: ChildConfig, load: LoadBackbone | None = None) -> None:
@@ -136,4 +143,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(ChildConfig(**json.loads(sys.argv[1])))
+    main(ChildConfig.loads(sys.argv[1]))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.errors import AttribError, UsageError, WorkersError
 from ingest.storage import location
 from workers.board import Board
-from workers.child import REFUSED, ChildConfig
+from workers.child import REDIS_VARIABLE, REFUSED, ChildConfig
 from workers.results import Failed, Why, write_failure
 
 if TYPE_CHECKING:
@@ -198,7 +198,10 @@ def _look_after(
 def _start(one: _Process, settings: WorkerSettings) -> subprocess.Popen[bytes]:
     # Of a group of its own: Ctrl-C comes to the supervisor alone, which stops it in order.
     return subprocess.Popen(
-        [*settings.program, one.config.dumps()], stdin=subprocess.PIPE, start_new_session=True
+        [*settings.program, one.config.dumps()],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, REDIS_VARIABLE: one.config.redis},
     )
 
 

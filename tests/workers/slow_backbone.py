@@ -8,7 +8,6 @@ kills the process, as a broken driver would.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -72,4 +71,4 @@ if __name__ == "__main__":
 
     pause, weights_hash, marked, config = sys.argv[1:]
     backbone = Projection(float(pause), weights_hash, marked)
-    main(ChildConfig(**json.loads(config)), lambda model: backbone)
+    main(ChildConfig.loads(config), lambda model: backbone)
