@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,3 +40,16 @@ def workers(redis: Any, tmp_path: Path) -> Iterator[Any]:
     some = Workers(redis, tmp_path / "workers.log")
     yield some
     print(some.stop())
+
+
+@pytest.fixture
+def qdrant() -> Iterator[str]:
+    """URL of the stand-in for a Qdrant server, in a process of its own."""
+    path = Path(__file__).parents[1] / "search" / "qdrant_stand_in.py"
+    with subprocess.Popen(
+        [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        rest, grpc = server.stdout.readline().split()
+        yield f"qdrant://127.0.0.1:{rest}?grpc_port={grpc}"
+        server.kill()

@@ -14,11 +14,10 @@ import slow_backbone as backbone
 from ingest.decode import DecodeLimits
 from ingest.source import open_sources
 from search.collection import Collection
+from search.index_url import parse_index_url
 from search.ingestion import IngestReport, IngestSettings, ingest
 from workers.coordinator import CoordinatorSettings
 from workers.distributed import WorkersReport, ingest_with_workers
-
-SETTINGS: dict[str, Any] = {"batch_size": 16, "decode_threads": 2}
 
 
 def settings(shard_size: int) -> IngestSettings:
@@ -27,10 +26,20 @@ def settings(shard_size: int) -> IngestSettings:
     )
 
 
+def opened(data: Path, index: str | None) -> Collection:
+    url = None if index is None else parse_index_url(index)
+    return Collection.create(data, None, backbone.model, index_url=url, wait_s=20)
+
+
 def here(
-    data: Path, sources: list[str], *, shard_size: int = 100, force: bool = False
+    data: Path,
+    sources: list[str],
+    *,
+    shard_size: int = 100,
+    force: bool = False,
+    index: str | None = None,
 ) -> IngestReport:
-    with Collection.create(data, None, backbone.model, wait_s=20) as collection:
+    with opened(data, index) as collection:
         return ingest(
             collection,
             backbone.Projection,
@@ -50,9 +59,10 @@ def with_workers(
     lease_s: float = 2.0,
     attempts: int = 3,
     force: bool = False,
+    index: str | None = None,
     notice: Any = print,
 ) -> WorkersReport:
-    with Collection.create(data, None, backbone.model, wait_s=20) as collection:
+    with opened(data, index) as collection:
         return ingest_with_workers(
             collection,
             open_sources(sources) if sources else [],

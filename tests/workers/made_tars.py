@@ -24,10 +24,11 @@ def png(seed: int, first: tuple[int, int, int] | None = None) -> bytes:
     return file.getvalue()
 
 
-def make_tar(path: Path, images: dict[str, bytes]) -> Path:
+def make_tar(path: Path, images: dict[str, bytes], again: dict[str, bytes] | None = None) -> Path:
+    """`again`: further members, whose names may have been there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
-        for name, data in images.items():
+        for name, data in [*images.items(), *(again or {}).items()]:
             for member, content in ((f"{name}.png", data), (f"{name}.txt", f"of {name}".encode())):
                 info = tarfile.TarInfo(member)
                 info.size = len(content)
