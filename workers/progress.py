@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import DataFolderError, WorkersError
+from ingest.errors import WorkersError
 from workers.board import Board, WorkerState
 from workers.jobs import Jobs, jobs_path
+from workers.requests import has_jobs
 
 __all__ = ["DeadLetter", "Status", "status_of"]
 
@@ -81,15 +82,7 @@ def status_of(root: Path, board: Board) -> Status:
     Raises:
         DataFolderError: no data folder, or one that workers never worked for.
     """
-    if not (root / "attrib.json").is_file():
-        raise DataFolderError(
-            f"{root} is no attrib data folder; make one with `attrib ingest SOURCE --data {root}`"
-        )
-    if not jobs_path(root).is_file():
-        raise DataFolderError(
-            f"no workers were asked to ingest into {root}; `attrib ingest SOURCE --workers "
-            f"--data {root}` does"
-        )
+    has_jobs(root)
     with Jobs(jobs_path(root)) as jobs:
         said = jobs.progress()
         counts = jobs.counts()

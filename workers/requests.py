@@ -22,8 +22,12 @@ def has_jobs(root: Path) -> None:
     """Return where workers were ever asked to work for this data folder.
 
     Raises:
-        DataFolderError: they were not.
+        DataFolderError: they were not, or there is no data folder.
     """
+    if not (root / "attrib.json").is_file():
+        raise DataFolderError(
+            f"{root} is no attrib data folder; make one with `attrib ingest SOURCE --data {root}`"
+        )
     if not jobs_path(root).is_file():
         raise DataFolderError(
             f"no workers were asked to ingest into {root}; `attrib ingest SOURCE --workers "

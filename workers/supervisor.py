@@ -109,7 +109,8 @@ def run_worker(settings: WorkerSettings, say: Callable[[str], None]) -> None:
             metrics = opened.enter_context(_metrics(settings, scratch, processes))
         signals = opened.enter_context(_listening())
         opened.callback(_kill, processes)
-        say(f"{len(processes)} at work for Redis at {board.address}")
+        count = f"{len(processes)} process{'' if len(processes) == 1 else 'es'}"
+        say(f"{count} at work for Redis at {board.address}")
         _watch(processes, settings, signals, metrics, board, say)
 
 
