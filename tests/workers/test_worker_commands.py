@@ -44,9 +44,9 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def worker(redis: Redis) -> Iterator[tuple[subprocess.Popen[str], int]]:
     port = free_port()
+    options = ["--redis", redis.url, "--device", "cpu", "--name", "here"]
     with subprocess.Popen(
-        [*_ATTRIB, "worker", "--redis", redis.url, "--device", "cpu", "--name", "here"]
-        + ["--metrics-port", str(port)],
+        [*_ATTRIB, "worker", *options, "--metrics-port", str(port)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -164,9 +164,9 @@ def test_the_metrics_port_is_taken(redis: Redis) -> None:
 
 
 def test_ctrl_c_while_waiting(tmp_path: Path, redis: Redis, pictures: Path) -> None:
+    options = ["--redis", redis.url, "--data", str(tmp_path / "data")]
     with subprocess.Popen(
-        [*_ATTRIB, "ingest", str(pictures), "--workers", "--redis", redis.url]
-        + ["--data", str(tmp_path / "data")],
+        [*_ATTRIB, "ingest", str(pictures), "--workers", *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
