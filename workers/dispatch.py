@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ingest.errors import WorkersError
+from ingest.storage import is_remote
 from search.collection import Collection
 from search.folder import writing
 from workers.app import TASK
@@ -224,7 +225,7 @@ class Dispatcher:
 
         job = flight.job
         features = self._collection.folder.features(job.dataset)
-        if not hasattr(features, "fs"):
+        if not is_remote(features):
             features = features.absolute()
         if job.dataset not in self._marked:
             with writing(self._collection.folder.root):
