@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ingest.storage import is_remote
 from search.collection import Collection
 from search.folder import writing
 from search.pipeline import IngestSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Coordinator", "CoordinatorSettings"]
 
 _POLL_S = 0.1
+_STORE_POLL_S = 1.0
 _AHEAD = 64  # shards that may be done and wait for one before them
 _AT_A_TIME = 4  # shards taken in before Redis is looked at again
 _RESERVED = 64
@@ -83,6 +85,7 @@ class Coordinator:
         self._advance = advance
         self._flights: dict[int, Flight] = {}
         self._exhausted = False
+        self._looked_at = 0.0
         self._dispatcher = Dispatcher(
             collection,
             jobs,
@@ -188,8 +191,13 @@ class Coordinator:
     def _look(self) -> bool:
         """Take note of results and failures; whether there were any new ones."""
         moved = False
+        now = time.monotonic()
         for dataset in {flight.job.dataset for flight in self._flights.values()}:
             features = self._collection.folder.features(dataset)
+            if is_remote(features):  # every look is paid for
+                if now < self._looked_at + _STORE_POLL_S:
+                    continue
+                self._looked_at = now
             for done in results(features, self._jobs.plan):
                 flight = self._flights.get(done.number)
                 if flight is not None and not flight.result and flight.job.dataset == dataset:

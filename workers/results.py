@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-import shutil
+import zlib
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from embed.shards import shard_paths
@@ -30,6 +28,7 @@ from ingest.record import Reject
 from ingest.storage import Location
 from search.admission import Origin
 from search.writer import Finished
+from workers.files import exists, move, names_in, read, remove, remove_tree, write
 
 __all__ = [
     "Done",
@@ -145,12 +144,12 @@ def staged(features: Location, plan: str, number: int, send: str) -> Location:
 
 def mark_ours(features: Location, plan: str) -> None:
     """Make the folder, and let workers know that it is the one they were sent to."""
-    _write(features / "done" / f"plan-{plan}", b"")
+    write(features / "done" / f"plan-{plan}", b"")
 
 
 def is_ours(features: Location, plan: str) -> bool:
     """Whether the coordinator's folder is what this process sees under that name."""
-    return bool((features / "done" / f"plan-{plan}").exists())
+    return exists(features / "done" / f"plan-{plan}")
 
 
 def write_result(features: Location, result: Result) -> None:
@@ -175,31 +174,31 @@ def write_result(features: Location, result: Result) -> None:
     }
     text = json.dumps(values, separators=(",", ":"))
     data = gzip.compress(text.encode("ascii"), 3, mtime=0)
-    _write(_result_path(features, result.plan, result.number), data)
+    write(_result_path(features, result.plan, result.number), data)
 
 
 def read_result(features: Location, done: Done) -> Result | None:
     """A result; None where the file is gone, damaged or of a newer attrib."""
     try:
-        data = _result_path(features, done.plan, done.number).read_bytes()
-        values = json.loads(gzip.decompress(data))
+        data = read(_result_path(features, done.plan, done.number))
+        values = json.loads(gzip.decompress(data or b""))
         if values.pop("format") > FORMAT:
             return None
         tar = values.pop("tar")
         outcomes = [_read_outcome(outcome) for outcome in values.pop("outcomes")]
         return Result(**values, tar=None if tar is None else TarRow(**tar), outcomes=outcomes)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    except (gzip.BadGzipFile, zlib.error, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
 def write_failure(features: Location, failed: Failed) -> None:
     """Say that a sending came to nothing."""
-    _write(_failure_path(features, failed), json.dumps(asdict(failed)).encode("ascii"))
+    write(_failure_path(features, failed), json.dumps(asdict(failed)).encode("ascii"))
 
 
 def results(features: Location, plan: str) -> list[Done]:
     """The results there are, of this plan, in order of their numbers."""
-    found = (_RESULT.fullmatch(name) for name in _names(features / "done"))
+    found = (_RESULT.fullmatch(name) for name in names_in(features / "done"))
     return sorted(
         (Done(int(m["number"]), plan) for m in found if m and m["plan"] == plan),
         key=lambda done: done.number,
@@ -209,11 +208,11 @@ def results(features: Location, plan: str) -> list[Done]:
 def failures(features: Location, plan: str) -> list[Failed]:
     """The failures there are, of this plan."""
     found = []
-    for name in _names(features / "done"):
+    for name in names_in(features / "done"):
         match = _FAILED.fullmatch(name)
         if match and match["plan"] == plan:
-            with suppress(OSError, ValueError, TypeError):
-                found.append(Failed(**json.loads((features / "done" / name).read_bytes())))
+            with suppress(ValueError, TypeError):
+                found.append(Failed(**json.loads(read(features / "done" / name) or b"")))
     return found
 
 
@@ -227,19 +226,10 @@ def adopt(features: Location, result: Result, *, rows: int) -> None:
         shard_paths(folder, result.number), shard_paths(features, result.number), strict=True
     )
     if rows == 0:
-        for _, target in pairs:  # of an earlier version of the shard
-            target.unlink(missing_ok=True)
+        remove([target for _, target in pairs])  # of an earlier version of the shard
         return
     for source, target in pairs:
-        if not source.exists():  # moved before it was broken off
-            continue
-        if isinstance(source, Path):
-            path = Path(str(target))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(path)
-            _sync(path.parent)
-        elif not isinstance(target, Path):
-            source.fs.copy(source.path, target.path)
+        move(source, target)
 
 
 def discard(features: Location, plan: str, number: int, send: str | None = None) -> None:
@@ -247,23 +237,23 @@ def discard(features: Location, plan: str, number: int, send: str | None = None)
     begin = f"{number:05d}-{plan}."
     folder = features / "done"
     if send is None:
-        for name in _names(folder):
+        for name in names_in(folder):
             if name.startswith(begin):
-                (folder / name).unlink(missing_ok=True)
+                remove([folder / name])
     else:
-        (folder / f"{begin}{send}.failed.json").unlink(missing_ok=True)
-    for name in _names(folder / "staged"):
+        remove([folder / f"{begin}{send}.failed.json"])
+    for name in names_in(folder / "staged"):
         if name.startswith(begin) if send is None else name == f"{begin}{send}":
-            _remove_tree(folder / "staged" / name)
+            remove_tree(folder / "staged" / name)
 
 
 def tidy(features: Location, *, keep: Collection[int]) -> None:
     """Remove what was left of shards that nobody asks for any more; with none to `keep`, all."""
     folder = features / "done"
     if not keep:
-        _remove_tree(folder)
+        remove_tree(folder)
         return
-    for name in [*_names(folder), *_names(folder / "staged")]:
+    for name in [*names_in(folder), *names_in(folder / "staged")]:
         match = _OF_SHARD.match(name)
         if match and int(match["number"]) not in keep:
             discard(features, match["plan"], int(match["number"]))
@@ -291,43 +281,3 @@ def _read_outcome(values: list[Any]) -> Outcome:
         return Outcome(Image(key, path, sha256), Origin(origin, signature))
     (key, path, reason, detail), origin, signature = values
     return Outcome(Reject(key, path, RejectReason(reason), detail), Origin(origin, signature))
-
-
-def _names(folder: Location) -> list[str]:
-    try:
-        if isinstance(folder, Path):
-            return os.listdir(folder)  # noqa: PTH208 (no Path is made of each)
-        return [path.name for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _write(path: Location, data: bytes) -> None:
-    """Whole or not at all; on an object store every write is that."""
-    if not isinstance(path, Path):
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove_tree(folder: Location) -> None:
-    if isinstance(folder, Path):
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        with suppress(FileNotFoundError):
-            folder.fs.rm(folder.path, recursive=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.shard_files import arrow_file, exists
 from embed.shards import ShardWriter, read_shard, shard_paths
 from ingest.storage import Location
 
@@ -13,7 +14,7 @@ __all__ = ["is_whole", "keep_rows"]
 
 def is_whole(folder: Location, number: int) -> bool:
     """Whether nothing of the staged shard was moved away yet."""
-    return all(path.exists() for path in shard_paths(folder, number))
+    return all(exists(path) for path in shard_paths(folder, number))
 
 
 def keep_rows(folder: Location, target: Location, number: int, keep: NDArray[np.bool_]) -> None:
@@ -27,8 +28,8 @@ def keep_rows(folder: Location, target: Location, number: int, keep: NDArray[np.
     import pyarrow.parquet as pq
 
     features, rows = read_shard(folder, number)
-    with shard_paths(folder, number)[2].open("rb") as file:
-        thumbnails = pq.read_table(file).column("thumbnail").to_pylist()
+    file = arrow_file(shard_paths(folder, number)[2], whole=True)
+    thumbnails = pq.read_table(file).column("thumbnail").to_pylist()
     kept = np.flatnonzero(keep)
     writer = ShardWriter(target, number, features.shape[1])
     try:

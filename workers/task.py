@@ -266,7 +266,7 @@ class ShardRunner:
             self._name,
         )
         self._metrics.failed(last=order.last)
-        with suppress(OSError):
+        with suppress(OSError, AttribError):  # the coordinator will miss its beats
             write_failure(order.features, failed)
 
     def _take_note(self, order: Order) -> None:
