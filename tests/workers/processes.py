@@ -140,7 +140,7 @@ class Workers:
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             return Path(json.loads(arguments[-2])["note"]).exists()
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, LookupError):  # it is only being started
             return False
 
     def stop(self) -> str:
