@@ -10,6 +10,7 @@ collections/<name>/model/      the attribution model that the collection was bui
 collections/<name>/index/      the index
 collections/.building-<name>/  one that `attrib reindex` is building
 current                        name of the collection that is asked
+jobs.sqlite, jobs.lock         shards that workers have in hand (see `workers.jobs`)
 reindex.lock                   held by the one process that re-maps the folder, beside others
 """
 
