@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args
 
 from ingest.errors import DataFolderError, UsageError
 
-__all__ = ["FORMAT", "OVERSAMPLING", "EdgeSettings", "Quantization", "read_settings", "write_settings"]
+__all__ = [
+    "FORMAT",
+    "OVERSAMPLING",
+    "EdgeSettings",
+    "Quantization",
+    "read_settings",
+    "write_settings",
+]
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused, an older one will be migrated here."""
