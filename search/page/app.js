@@ -111,7 +111,9 @@ function finish(signal) {
 function failed(error, again, signal) {
   if (error.name === "AbortError" || (signal && signal !== running?.signal)) return;
   const words = error instanceof Problem ? error : new Problem("That did not work.", error.message);
-  const button = again ? h("button", { type: "button", onclick: again }, "Try again") : null;
+  // The same again can only help where the service, not the image, was the matter.
+  const helps = again && (words.status === 0 || words.status >= 429 || words.status === 401);
+  const button = helps ? h("button", { type: "button", onclick: again }, "Try again") : null;
   byId("error").replaceChildren(
     h("div", {},
       h("p", { class: "error-title" }, words.title),

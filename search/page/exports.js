@@ -102,7 +102,7 @@ export async function drawPicture(answer, query) {
     left, 138, width - left - margin, font(17), "#5a6169");
 
   const inner = width - 2 * margin;
-  const tiles = tilesOf(answer.rows, answer.remaining, inner, wall, 36 * 36);
+  const tiles = tilesOf(answer.rows, answer.remaining, inner, wall, 36);
   const thumbnails = await Promise.all(
     tiles.map((tile) => (tile.kind === "row" ? loaded(tile.row.thumbnail) : null)),
   );

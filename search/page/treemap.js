@@ -70,18 +70,29 @@ export function snapped(tile) {
 
 /**
  * What the wall shows: rows that are large enough to see, the smaller ones as one tile, and the
- * remaining influence; each {kind: "row" | "folded" | "remaining", row?, rows?, influence}.
- * `least` is the smallest area in pixels that is still drawn.
+ * remaining influence; each {kind: "row" | "folded" | "remaining", row?, rows?, influence, box}.
+ * `least` is the shortest side in pixels that a row is still drawn with; the first always is.
  */
 export function tilesOf(rows, remaining, width, height, least) {
   const seen = rows.filter((row) => row.influence > 0);
   const total = seen.reduce((sum, row) => sum + row.influence, 0) + Math.max(remaining, 0);
-  let shown = seen.findIndex((row) => (row.influence / total) * width * height < least);
+  let shown = seen.findIndex((row) => (row.influence / total) * width * height < least * least);
   if (shown === -1) shown = seen.length;
-  const small = seen.slice(shown);
+  // An area that would do can still come out as a sliver, beside something large: folded, too.
+  for (;;) {
+    const tiles = laidOut(seen, Math.max(shown, 1), remaining, width, height);
+    const sliver = tiles.findLastIndex(
+      ({ kind, box }) => kind === "row" && Math.min(box.width, box.height) < least / 2,
+    );
+    if (sliver < 1 || sliver >= shown) return tiles;
+    shown = sliver;
+  }
+}
+
+function laidOut(seen, shown, remaining, width, height) {
   // One small row alone is no fold: it stays itself.
-  const kept = small.length === 1 ? seen : seen.slice(0, shown);
-  const folded = small.length === 1 ? [] : small;
+  const kept = seen.length - shown === 1 ? seen : seen.slice(0, shown);
+  const folded = seen.slice(kept.length);
   const tiles = kept.map((row) => ({ kind: "row", row, influence: row.influence }));
   if (folded.length > 0) {
     const influence = folded.reduce((sum, row) => sum + row.influence, 0);

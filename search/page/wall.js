@@ -5,8 +5,9 @@ import { byId, h } from "./dom.js";
 import { snapped, tilesOf } from "./treemap.js";
 import { count, creators, images, percent, range, title } from "./words.js";
 
-const LEAST = 30 * 30; // square pixels below which a training image is folded with the others
-const LABEL = { width: 54, height: 40 }; // smallest tile that carries its percentage
+const LEAST = 30; // pixels: a training image with a shorter side is folded with the others
+const LABEL = { width: 64, height: 40 }; // smallest tile that carries its percentage
+const WHOLE = 240; // pixels: from this side on the whole image is shown, not its middle
 const NAME = { width: 130, height: 96 }; // smallest tile that names the creator
 
 let answer = null;
@@ -45,7 +46,17 @@ function layOut(focus = null) {
   if (buttons.length > 0) buttons[0].tabIndex = 0;
   if (had !== null && buttons[had]) buttons[had].focus();
   showZoom();
+  showFold(tiles.find(({ kind }) => kind === "folded"));
   tell(null);
+}
+
+/** The way into the folded tile where that is too thin to hit. */
+function showFold(tile) {
+  const into = byId("fold");
+  into.hidden = !tile;
+  if (!tile) return;
+  into.textContent = `Enlarge the ${count(tile.rows.length)} smaller images (${percent(tile.influence)})`;
+  into.onclick = () => enter(tile.rows[0]);
 }
 
 function showZoom() {
@@ -58,6 +69,12 @@ function showZoom() {
     h("button", { type: "button", class: "quiet", onclick: leave }, "Back to the whole"),
     h("span", {}, `Enlarged: the ${count(inside.length)} smaller images, ${percent(share)} together`),
   );
+}
+
+function enter(row) {
+  back.push(from);
+  from = answer.rows.indexOf(row);
+  layOut(0);
 }
 
 function leave() {
@@ -83,7 +100,10 @@ function button(tile) {
     const { row } = tile;
     made.dataset.rank = row.rank;
     made.setAttribute("aria-label", inWords(row));
-    made.append(picture(row, fits(NAME)));
+    const shown = picture(row, fits(NAME));
+    const whole = Math.min(box.width, box.height) >= WHOLE;
+    shown.classList.toggle("whole", whole);
+    made.append(shown);
     if (row.owners.length > 1 && fits(LABEL)) {
       made.append(h("span", { class: "copies" }, `× ${count(row.owners.length)}`));
     }
@@ -93,11 +113,7 @@ function button(tile) {
     const words = `${images(tile.rows.length, "smaller image")}`;
     made.setAttribute("aria-label", `${words}, ${percent(tile.influence)} together. Enlarge them.`);
     if (fits(LABEL)) made.append(h("span", { class: "count" }, `+ ${count(tile.rows.length)}`));
-    made.addEventListener("click", () => {
-      back.push(from);
-      from = answer.rows.indexOf(tile.rows[0]);
-      layOut(0);
-    });
+    made.addEventListener("click", () => enter(tile.rows[0]));
   } else {
     made.setAttribute("aria-label", `Remaining influence, not shown: ${percent(tile.influence)}`);
     if (fits(NAME)) made.append(h("span", { class: "count" }, "remaining"));
