@@ -1,0 +1,107 @@
+"""The service as a process: it listens at once, loads beside that, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from embed.model import AttributionModel
+from ingest.errors import RunError
+from search.service.app import make_app
+from search.service.engine import Engine
+from search.service.metrics import Metrics
+from search.service.settings import ServiceSettings
+
+__all__ = ["Service"]
+
+_log = logging.getLogger("attrib.service")
+
+
+class Service:
+    """One service of one data folder.
+
+    Args:
+        root: the data folder.
+        settings: of the service.
+        model: refuse to serve with another model than this.
+
+    Raises:
+        UsageError: an examples folder that is not there.
+    """
+
+    def __init__(
+        self, root: Path, settings: ServiceSettings, model: AttributionModel | None = None
+    ) -> None:
+        metrics = Metrics()
+        self._settings = settings
+        self._failure: BaseException | None = None
+        self.engine = Engine(root, settings, metrics, model)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                make_app(self.engine, settings, metrics),
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=math.ceil(settings.timeout_s),
+                h11_max_incomplete_event_size=32 * 1024,
+            )
+        )
+
+    def run(self, *, ready: Callable[[int], None] | None = None) -> None:
+        """Serve until SIGINT, SIGTERM or `stop`; what was accepted by then is finished.
+
+        `ready`: called with the port once model and index are warm.
+
+        Raises:
+            AttribError: the folder or the model cannot be used.
+            RunError: the port cannot be listened on.
+        """
+        self._take_signals()
+        loading = threading.Thread(target=self._load, args=(ready,), name="attrib-load")
+        try:
+            loading.start()
+            asyncio.run(self._server.serve())
+        except SystemExit as exc:  # uvicorn's way to say that it could not start
+            if self._failure is None:
+                where = f"{self._settings.host}:{self._settings.port}"
+                self._failure = RunError(f"cannot listen on {where}: is something else there?")
+                self._failure.__cause__ = exc
+        finally:
+            loading.join()
+            self.engine.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _take_signals(self) -> None:
+        """uvicorn raises a signal once more after its end, which would end us before `close`."""
+        if threading.current_thread() is threading.main_thread():
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(kind, lambda *_: self.stop())
+
+    def stop(self) -> None:
+        """End `run`, from any thread."""
+        self._server.should_exit = True
+
+    def _load(self, ready: Callable[[int], None] | None) -> None:
+        try:
+            self.engine.load()
+            if ready is not None:
+                ready(self._port())
+        except BaseException as exc:
+            self._failure = exc
+            self.stop()
+
+    def _port(self) -> int:
+        for server in getattr(self._server, "servers", []):
+            for socket in server.sockets:
+                return int(socket.getsockname()[1])
+        return self._settings.port
