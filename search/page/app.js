@@ -245,9 +245,7 @@ function readyTools() {
 
 async function showCollection() {
   try {
-    const info = await json("/v1/info");
-    const number = info.population ?? info.points ?? info.counts?.images ?? info.index?.points;
-    if (number !== undefined) byId("collection").textContent = images(number);
+    byId("collection").textContent = images((await json("/v1/info")).images);
   } catch {
     // Said with the first answer instead.
   }

@@ -93,7 +93,6 @@ async function showExamples(take, fail) {
   } catch {
     return; // Examples are a courtesy: without them the page works as well.
   }
-  if (!Array.isArray(examples)) examples = examples.examples ?? [];
   if (examples.length === 0) return;
   const spread = evenly(examples, FIRST);
   const rest = examples.filter((example) => !spread.includes(example));
