@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -115,15 +116,12 @@ def test_no_picture_is_hot_linked(browser: Browser, service: str, generated: Pat
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
 
-    def without(route: object) -> None:
-        response = route.fetch()
-        answer = response.json()
-        for row in answer["rows"]:
-            row["thumbnail"] = None
-            row["owners"][0]["url"] = "https://images.example/picture.jpg"
-        route.fulfill(response=response, json=answer)
-
-    page.route("**/v1/attributions", without)
+    with generated.open("rb") as file:
+        answer = httpx.post(f"{service}/v1/attributions", files={"image": file}).json()
+    for row in answer["rows"]:
+        row["thumbnail"] = None
+        row["owners"][0]["url"] = "https://images.example/picture.jpg"
+    page.route("**/v1/attributions", lambda route: route.fulfill(json=answer))
     page.goto(service)
     page.set_input_files("#file", generated)
     page.wait_for_selector("#wall .tile")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from page_browser import Seen, give, serving, watched
 from playwright.sync_api import Browser, Page, expect
+
+# Resolves once the image is there, and fails where it cannot be shown.
+WIDTH = "(image) => image.decode().then(() => image.naturalWidth)"
 
 
 def test_keyboard_alone(page: Page, generated: Path) -> None:
@@ -171,7 +176,7 @@ def test_link_to_a_kept_answer(answered: Page, browser: Browser, service: str) -
     expect(page.locator("#headline")).to_have_text(answered.locator("#headline").inner_text())
     expect(page.locator("#frozen")).to_be_visible()
     expect(page.locator("#k")).to_be_disabled()
-    page.wait_for_function("document.getElementById('query-image').naturalWidth > 0")
+    assert page.locator("#query-image").evaluate(WIDTH) > 0
     page.goto(f"{service}/#a={'0' * 64}")
     expect(page.get_by_role("alert")).to_contain_text("This answer is no longer kept.")
     expect(page.locator("#intake")).to_be_visible()
@@ -186,8 +191,12 @@ def test_back_and_forth(answered: Page) -> None:
     expect(answered.locator("#k")).to_be_enabled()
 
 
-def test_key_is_asked_for_and_used(browser: Browser, page_data: Path, generated: Path) -> None:
-    with serving(page_data, ATTRIB_READ_KEYS="first-key,second-key") as url:
+def test_key_is_asked_for_and_used(
+    browser: Browser, page_data: Path, generated: Path, tmp_path: Path
+) -> None:
+    # The other service has the data folder to itself.
+    copy = shutil.copytree(page_data, tmp_path / "data")
+    with serving(copy, ATTRIB_READ_KEYS="first-key,second-key") as url:
         context = browser.new_context()
         page = watched(context.new_page(), Seen())
         page.goto(url)
@@ -200,10 +209,9 @@ def test_key_is_asked_for_and_used(browser: Browser, page_data: Path, generated:
         page.keyboard.press("Enter")
         expect(dialog).to_be_hidden()
         give(page, generated)
-        page.wait_for_function(
-            "document.querySelector('#wall .row img')?.naturalWidth > 0 &&"
-            " document.querySelector('#wall .row img').src.startsWith('blob:')"
-        )
+        image = page.locator("#wall .row img").first
+        expect(image).to_have_attribute("src", re.compile("^blob:"))
+        assert image.evaluate(WIDTH) > 0
         assert page.evaluate("localStorage.length") == 0
         assert page.evaluate("document.cookie") == ""
         page.reload()
