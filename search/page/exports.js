@@ -119,15 +119,28 @@ export async function drawPicture(answer, query) {
     pen.clip();
     pen.fillStyle = tile.kind === "row" ? "#e7eaec" : "#d5dadd";
     pen.fillRect(box.x, box.y, box.width, box.height);
+    if (tile.kind === "remaining") hatch(pen, box);
     if (thumbnails[i]) cover(pen, thumbnails[i], box);
-    if (box.width >= 70 && box.height >= 44) label(pen, tile, box, font);
+    if (box.height >= 44) label(pen, tile, box, font);
     pen.restore();
+    pen.strokeStyle = "#c3cacf";
+    pen.strokeRect(box.x - 0.5, box.y - 0.5, box.width + 1, box.height + 1);
   });
   write(pen, "Area is proportional to influence: an estimate from similarity, not a proof of cause.",
     margin, canvas.height - 30, inner, font(16), "#5a6169");
   return new Promise((done, failed) =>
     canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("The picture could not be drawn."))), "image/png"),
   );
+}
+
+function hatch(pen, box) {
+  pen.strokeStyle = "#b9c1c6";
+  pen.beginPath();
+  for (let x = box.x - box.height; x < box.x + box.width; x += 14) {
+    pen.moveTo(x, box.y + box.height);
+    pen.lineTo(x + box.height, box.y);
+  }
+  pen.stroke();
 }
 
 function label(pen, tile, box, font) {
@@ -138,6 +151,7 @@ function label(pen, tile, box, font) {
   }
   pen.font = font(16, 600);
   const room = box.width - 28;
+  if (pen.measureText(lines[0]).width > room) return; // half a number says something else
   const texts = lines.map((line) => fitted(pen, line, room));
   const wide = Math.max(...texts.map((text) => pen.measureText(text).width)) + 16;
   const high = 24 * texts.length + 6;

@@ -1,7 +1,7 @@
 // Shares by creator, licence or source as a bar chart.
 
 import { byId, h } from "./dom.js";
-import { FIELDS, clean, count, images, percent, range, unknown } from "./words.js";
+import { FIELDS, NOTHING, clean, count, images, percent, range, unknown } from "./words.js";
 
 const FIRST = 8;
 
@@ -46,11 +46,12 @@ export function showShares(answer, { filter, frozen }) {
     );
     parts.push(more);
   }
-  if (answer.groups_remaining > 0) {
-    parts.push(
-      h("p", { class: "hint" },
-        `${percent(answer.groups_remaining)} lies with training images that were not looked up one by one.`),
-    );
+  if (answer.groups_remaining > NOTHING) {
+    const why = Object.keys(answer.where).length > 0
+      ? "that the filter leaves out"
+      : "that were not looked up one by one";
+    const words = `${percent(answer.groups_remaining)} lies with training images ${why}.`;
+    parts.push(h("p", { class: "hint" }, words));
   }
   if (groups.length === 0) parts.splice(0, 1, h("p", { class: "hint" }, "No shares to show."));
   byId("shares").replaceChildren(...parts);

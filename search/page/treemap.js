@@ -1,6 +1,8 @@
 // The squarified treemap (Bruls, Huizing, van Wijk 2000): areas exactly proportional to values,
 // tiles as near to squares as a greedy choice makes them.
 
+import { NOTHING } from "./words.js";
+
 /** Largest ratio of the sides of the tiles, were they laid along `side`. */
 function worst(areas, sum, side) {
   const most = Math.max(...areas);
@@ -98,7 +100,7 @@ function laidOut(seen, shown, remaining, width, height) {
     const influence = folded.reduce((sum, row) => sum + row.influence, 0);
     tiles.push({ kind: "folded", rows: folded, influence });
   }
-  if (remaining > 0) tiles.push({ kind: "remaining", influence: remaining });
+  if (remaining > NOTHING) tiles.push({ kind: "remaining", influence: remaining });
   const places = tiles.map((tile, order) => ({ tile, order }));
   places.sort((a, b) => b.tile.influence - a.tile.influence || a.order - b.order);
   const boxes = squarify(

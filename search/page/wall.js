@@ -7,12 +7,15 @@ import { count, creators, images, percent, range, title } from "./words.js";
 
 const LEAST = 30; // pixels: a training image with a shorter side is folded with the others
 const LABEL = { width: 64, height: 40 }; // smallest tile that carries its percentage
+const MUCH = 0.25; // remaining influence from which on the shown images can be seen alone
 const WHOLE = 240; // pixels: from this side on the whole image is shown, not its middle
 const NAME = { width: 130, height: 96 }; // smallest tile that names the creator
 
 let answer = null;
-let from = 0; // the first row shown; above 0 while looking into the folded ones
-const back = []; // where the looks into folded ones started
+// What is shown: rows from one on (above 0 while looking into folded ones), and whether they stand
+// alone, without the remaining influence, on a scale of their own.
+let view = { from: 0, alone: false };
+const back = []; // the views that this one was entered from
 let open = () => {};
 const pictures = new Map(); // path of a thumbnail -> <img>, so that laying out anew loads nothing
 
@@ -20,7 +23,7 @@ const pictures = new Map(); // path of a thumbnail -> <img>, so that laying out 
 export function showWall(next, onOpen) {
   answer = next;
   open = onOpen;
-  from = 0;
+  view = { from: 0, alone: false };
   back.length = 0;
   pictures.clear();
   layOut();
@@ -37,9 +40,8 @@ function layOut(focus = null) {
   if (!answer || wall.clientWidth === 0) return;
   const { width, height } = size(wall);
   wall.style.height = `${height}px`;
-  const whole = from === 0;
-  const rows = answer.rows.slice(from);
-  const tiles = tilesOf(rows, whole ? answer.remaining : 0, width, height, LEAST);
+  const rows = answer.rows.slice(view.from);
+  const tiles = tilesOf(rows, view.alone ? 0 : answer.remaining, width, height, LEAST);
   const had = focus ?? (wall.contains(document.activeElement) ? 0 : null);
   wall.replaceChildren(...tiles.map((tile) => h("li", {}, button(tile))));
   const buttons = [...wall.querySelectorAll("button")];
@@ -47,6 +49,7 @@ function layOut(focus = null) {
   if (had !== null && buttons[had]) buttons[had].focus();
   showZoom();
   showFold(tiles.find(({ kind }) => kind === "folded"));
+  byId("alone").hidden = view.alone || rows.length === 0 || answer.remaining < MUCH;
   tell(null);
 }
 
@@ -61,27 +64,32 @@ function showFold(tile) {
 
 function showZoom() {
   const bar = byId("zoomed");
-  bar.hidden = from === 0;
-  if (from === 0) return;
-  const inside = answer.rows.slice(from);
+  bar.hidden = !view.alone;
+  if (!view.alone) return;
+  const inside = answer.rows.slice(view.from);
   const share = inside.reduce((sum, row) => sum + row.influence, 0);
   bar.replaceChildren(
-    h("button", { type: "button", class: "quiet", onclick: leave }, "Back to the whole"),
-    h("span", {}, `Enlarged: the ${count(inside.length)} smaller images, ${percent(share)} together`),
+    h("button", { type: "button", class: "quiet", onclick: leave }, "Back"),
+    h(
+      "span",
+      {},
+      `Enlarged: ${images(inside.length, view.from > 0 ? "smaller image" : "image")}, ` +
+        `${percent(share)} together`,
+    ),
   );
 }
 
 function enter(row) {
-  back.push(from);
-  from = answer.rows.indexOf(row);
+  back.push(view);
+  view = { from: answer.rows.indexOf(row), alone: true };
   layOut(0);
 }
 
 function leave() {
-  from = back.pop() ?? 0;
+  const entered = view.from > 0 ? ".folded" : ".tile";
+  view = back.pop();
   layOut();
-  const folded = byId("wall").querySelector(".folded");
-  if (folded) choose(folded);
+  choose(byId("wall").querySelector(entered) ?? byId("wall").querySelector(".tile"));
 }
 
 function button(tile) {
@@ -181,6 +189,7 @@ function choose(tile) {
 
 /** Arrow keys, pointer and width. */
 export function readyWall() {
+  byId("alone").addEventListener("click", () => enter(answer.rows[0]));
   const wall = byId("wall");
   wall.addEventListener("keydown", (event) => {
     const tiles = [...wall.querySelectorAll("button")];
@@ -194,7 +203,7 @@ export function readyWall() {
       Home: 0,
       End: tiles.length - 1,
     }[event.key];
-    if (event.key === "Escape" && from > 0) leave();
+    if (event.key === "Escape" && view.alone) leave();
     if (to === undefined) return;
     event.preventDefault();
     choose(tiles[Math.min(Math.max(to, 0), tiles.length - 1)]);

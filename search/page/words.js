@@ -8,13 +8,17 @@ export function clean(text, limit = 2000) {
     .trim();
 }
 
+/** Shares add up to 1 but for rounding: less than this is none. */
+export const NOTHING = 1e-9;
+
 /** 0..1 as a percentage that never rounds something to nothing, or a part to the whole. */
 export function percent(share) {
   const value = Math.min(Math.max(share, 0), 1);
-  if (value === 0) return "0 %";
+  if (value < NOTHING) return "0 %";
+  if (value > 1 - NOTHING) return "100 %";
   if (value < 0.0001) return "< 0.01 %";
   if (value < 0.01) return `${(value * 100).toFixed(2)} %`;
-  if (value < 1 && value >= 0.9995) return "> 99.9 %";
+  if (value >= 0.9995) return "> 99.9 %";
   return `${(value * 100).toFixed(1)} %`;
 }
 
@@ -63,6 +67,9 @@ export function methodInWords(answer) {
 
 /** What the remaining influence is. */
 export function remainingInWords(answer) {
+  if (answer.remaining < NOTHING && answer.remaining_interval[1] < NOTHING) {
+    return "Nothing remains for other training images.";
+  }
   const span = answer.method === "estimated" ? range(answer.remaining_interval) : "";
   const filtered = Object.keys(answer.where).length > 0;
   return (

@@ -65,12 +65,28 @@ def test_table_has_every_row_as_text(answered: Page) -> None:
 
 def test_folded_images_can_be_enlarged_and_left_again(answered: Page) -> None:
     answered.click("#wall .folded")
-    expect(answered.locator("#zoomed")).to_contain_text("Enlarged: the")
+    expect(answered.locator("#zoomed")).to_contain_text("Enlarged:")
     first = answered.evaluate(TILES)[0]
     assert int(first["rank"]) > 1
     answered.click("#zoomed button")
     assert answered.evaluate(TILES)[0]["rank"] == "1"
     assert answered.evaluate("document.activeElement.className") == "tile folded"
+
+
+def test_images_alone_where_much_remains(answered: Page) -> None:
+    with answered.expect_response("**/v1/attributions"):
+        answered.locator("#k").fill("1")  # the second step: two images
+    expect(answered.locator("#headline")).to_contain_text("2 training images carry")
+    assert [tile["kind"] for tile in answered.evaluate(TILES)].count("remaining") == 1
+    answered.click("#alone")
+    expect(answered.locator("#zoomed")).to_contain_text("Enlarged: 2 images")
+    tiles = answered.evaluate(TILES)
+    assert [tile["kind"] for tile in tiles] == ["row", "row"]
+    areas = [tile["width"] * tile["height"] for tile in tiles]
+    influences = [tile["influence"] for tile in tiles]
+    assert areas[0] / areas[1] == pytest.approx(influences[0] / influences[1], rel=0.01)
+    answered.click("#zoomed button")
+    assert len(answered.evaluate(TILES)) == 3
 
 
 def test_equal_images_are_one_tile_with_a_count(page: Page, answered: Page) -> None:
@@ -148,11 +164,13 @@ def test_interval_is_told_where_the_shares_are_estimates(page: Page) -> None:
     ("share", "text"),
     [
         (0, "0 %"),
+        (1e-12, "0 %"),
         (0.00001, "< 0.01 %"),
         (0.0012, "0.12 %"),
         (0.25, "25.0 %"),
         (0.9999, "> 99.9 %"),
-        (1, "100.0 %"),
+        (1 - 1e-12, "100 %"),
+        (1, "100 %"),
     ],
 )
 def test_percentages(page: Page, share: float, text: str) -> None:
