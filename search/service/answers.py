@@ -52,9 +52,12 @@ def answer_id(query: bytes, wanted: Wanted, fingerprint: str) -> str:
 def document(answer: Attribution, identity: str, engine: Engine) -> dict[str, Any]:
     """`Attribution.to_dict`, with links and with the versions that it was made by.
 
+    Where the index is on the service's disk is left out: it is the operator's affair.
+
     Reads the file system where a shard is seen for the first time.
     """
     body = answer.to_dict()
+    body["index"] = {k: v for k, v in body["index"].items() if k != "folder"}
     for line, row in zip(body["rows"], answer.rows, strict=True):
         owner = row.owners[0]
         has = engine.has_thumbnail(owner.dataset, row.payload.get("shard"))

@@ -294,6 +294,7 @@ class Engine:
         with self._index_turn:
             facts = self.collection.facts()
         del facts["data"]
+        facts["index"].pop("folder", None)
         return facts
 
     def matching(self, keys: Sequence[str], where: Where) -> int:
