@@ -20,6 +20,7 @@ let running = null; // the AbortController of the request under way
 /* Asking ------------------------------------------------------------------------------------- */
 
 function take(next) {
+  byId("details").close();
   image = next;
   settings.where = [];
   adopt({ k: settings.k, group_by: settings.groupBy, where: {}, settings });

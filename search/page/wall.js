@@ -141,7 +141,8 @@ function picture(row, named) {
   if (!row.thumbnail) return noPicture(row, named);
   let image = pictures.get(row.thumbnail);
   if (!image) {
-    image = h("img", { alt: "", decoding: "async", draggable: "false" });
+    // Low, so that another question does not queue behind hundreds of these.
+    image = h("img", { alt: "", decoding: "async", draggable: "false", fetchpriority: "low" });
     image.addEventListener("error", () => image.replaceWith(noPicture(row, named)));
     pictures.set(row.thumbnail, image);
     showImage(image, row.thumbnail);

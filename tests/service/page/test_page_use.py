@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -62,8 +63,16 @@ def test_result_is_announced(answered: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 320])
 def test_nothing_serious_for_axe(
-    browser: Browser, service: str, generated: Path, scheme: str, width: int
+    browser: Browser, service: str, generated: Path, scheme: str, width: int, tmp_path: Path
 ) -> None:
+    """Every state of the page is also drawn, into ATTRIB_SCREENSHOTS where that is set."""
+    pictures = Path(os.environ.get("ATTRIB_SCREENSHOTS", tmp_path))
+
+    def look(name: str) -> None:
+        page.screenshot(path=pictures / f"page-{name}-{scheme}-{width}.png")
+        states[name] = page_faults(page)
+
+    states: dict[str, list[str]] = {}
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
     )
@@ -71,15 +80,15 @@ def test_nothing_serious_for_axe(
     page.set_default_timeout(15_000)
     page.goto(service)
     page.wait_for_selector(".example")
-    states = {"beginning": page_faults(page)}
+    look("beginning")
     give(page, generated)
     expect(page.locator("#waiting")).to_be_hidden()
     page.wait_for_timeout(200)
-    states["answer"] = page_faults(page)
+    look("answer")
     page.click("#view-table")
-    states["table"] = page_faults(page)
+    look("table")
     page.locator("#table-view button").first.click()
-    states["details"] = page_faults(page)
+    look("details")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
     assert states == {name: [] for name in states}
@@ -98,7 +107,8 @@ def page_faults(page: Page) -> list[str]:
 @pytest.mark.parametrize("width", [320, 768])
 def test_narrow(browser: Browser, service: str, generated: Path, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 640}, has_touch=True)
-    page = context.new_page()
+    seen = Seen()
+    page = watched(context.new_page(), seen)
     page.goto(service)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     give(page, generated)
@@ -107,6 +117,7 @@ def test_narrow(browser: Browser, service: str, generated: Path, width: int) -> 
     expect(page.locator("#details")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     context.close()
+    assert seen.complaints == []
 
 
 def test_theme_is_chosen_and_stays(page: Page, service: str) -> None:

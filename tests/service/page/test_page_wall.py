@@ -61,6 +61,11 @@ def test_table_has_every_row_as_text(answered: Page) -> None:
     expect(rows.first).to_contain_text(f"{answer['rows'][0]['influence'] * 100:.1f} %")
     expect(answered.locator("#table-view tfoot")).to_contain_text("remaining influence")
     expect(answered.locator("#wall-view")).to_be_hidden()
+    with answered.expect_response("**/v1/attributions"):
+        answered.locator("#k").fill("1")  # the second step: two images
+    expect(rows).to_have_count(2)
+    answered.click("#view-wall")
+    expect(answered.locator("#wall .tile")).to_have_count(3)
 
 
 def test_folded_images_can_be_enlarged_and_left_again(answered: Page) -> None:
