@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,8 +25,6 @@ from search.service.settings import ServiceSettings
 from search.service.state import State
 
 __all__ = ["make_app"]
-
-_log = logging.getLogger("attrib.service")
 
 _ABOUT = (
     "Finds the training images that most influenced a generated image, and says how much of the "
@@ -94,6 +92,12 @@ def _complete(app: FastAPI) -> None:
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
+        for operation in chain.from_iterable(map(dict.values, document["paths"].values())):
+            # FastAPI's own, for every path with a part that varies: ours are problems.
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(name, None)
         document["security"] = [{}, {"bearer": []}, {"header": []}]
         return document
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import signal
 import threading
@@ -21,7 +20,7 @@ from search.service.settings import ServiceSettings
 
 __all__ = ["Service"]
 
-_log = logging.getLogger("attrib.service")
+_POLL_S = 0.01
 
 
 class Service:
@@ -42,6 +41,7 @@ class Service:
         metrics = Metrics()
         self._settings = settings
         self._failure: BaseException | None = None
+        self._over = threading.Event()
         self.engine = Engine(root, settings, metrics, model)
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -76,6 +76,7 @@ class Service:
                 self._failure = RunError(f"cannot listen on {where}: is something else there?")
                 self._failure.__cause__ = exc
         finally:
+            self._over.set()
             loading.join()
             self.engine.close()
         if self._failure is not None:
@@ -94,6 +95,9 @@ class Service:
     def _load(self, ready: Callable[[int], None] | None) -> None:
         try:
             self.engine.load()
+            while not self._server.started:
+                if self._over.wait(_POLL_S):
+                    return
             if ready is not None:
                 ready(self._port())
         except BaseException as exc:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from attrib.cli import app
 from search.service.server import Service
-from search.service.settings import Access, ServiceSettings
+from search.service.settings import ServiceSettings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MODEL = "efficientnet-lite0-clipart"
