@@ -43,8 +43,11 @@ export function creators(row) {
   return names.join("; ") || unknown("creator");
 }
 
-/** What a row is called: its caption, else its key. */
-export const title = (row) => clean(row.owners[0].caption) || clean(row.owners[0].key);
+/** What a row is called: its caption, else its key; the beginning where that is long. */
+export function title(row) {
+  const words = clean(row.owners[0].caption) || clean(row.owners[0].key);
+  return words.length > 160 ? `${[...words].slice(0, 150).join("").trimEnd()}…` : words;
+}
 
 /** The last part of a path or an address. */
 export const lastPart = (name) => clean(name).split("/").filter(Boolean).pop() ?? "";

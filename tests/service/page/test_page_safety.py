@@ -66,6 +66,10 @@ def test_direction_marks_and_long_captions_do_not_spill(answered: Page) -> None:
     assert "\u202e" not in answered.locator("main").inner_text()
     answered.click("#view-table")
     assert answered.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    long = answered.locator("#table-view button").filter(has_text="xxx")
+    expect(long).to_have_text("x" * 150 + "…")
+    long.click()
+    expect(answered.locator("#details dd").filter(has_text="xxx")).to_have_text("x" * 1500)
 
 
 def test_policy_is_strict_and_the_page_keeps_to_it(page: Page, service: str) -> None:
