@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -21,6 +22,8 @@ from search.service.settings import ServiceSettings
 __all__ = ["Service"]
 
 _POLL_S = 0.01
+_GRACE = 10
+"""Times the limit of one request: a batch that was accepted takes longer."""
 
 
 class Service:
@@ -51,7 +54,7 @@ class Service:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=math.ceil(settings.timeout_s),
+                timeout_graceful_shutdown=math.ceil(_GRACE * settings.timeout_s),
                 h11_max_incomplete_event_size=32 * 1024,
             )
         )
@@ -65,7 +68,7 @@ class Service:
             AttribError: the folder or the model cannot be used.
             RunError: the port cannot be listened on.
         """
-        self._take_signals()
+        before = self._take_signals()
         loading = threading.Thread(target=self._load, args=(ready,), name="attrib-load")
         try:
             loading.start()
@@ -79,14 +82,20 @@ class Service:
             self._over.set()
             loading.join()
             self.engine.close()
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
         if self._failure is not None:
             raise self._failure
 
-    def _take_signals(self) -> None:
-        """uvicorn raises a signal once more after its end, which would end us before `close`."""
-        if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(kind, lambda *_: self.stop())
+    def _take_signals(self) -> dict[int, Any]:
+        """uvicorn raises a signal once more after its end, which would end us before `close`.
+
+        Returns the handlers that were there.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        return {kind: signal.signal(kind, lambda *_: self.stop()) for kind in kinds}
 
     def stop(self) -> None:
         """End `run`, from any thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import attrib
 from ingest.decode import DecodeLimits
 
 SMALL = DecodeLimits(max_bytes=20_000, max_pixels=10_000)
@@ -276,3 +278,22 @@ def test_other_paths_and_methods(client: httpx.Client) -> None:
     refused(client.put("/v1/attributions"), 405, "method-not-allowed", "this cannot be done here")
     assert client.get("/assets/..%2F..%2Fpyproject.toml").status_code == 404
     assert client.get("/assets/%2Fetc%2Fpasswd").status_code == 404
+
+
+def test_a_full_service_says_when_to_come_again(serve: Any, own: Path, generated: Path) -> None:
+    image = {"image": generated.read_bytes()}
+    with serve(own, max_in_flight=1) as address, httpx.Client(base_url=address) as client:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as uploading:
+            uploading.sendall(
+                b"POST /v1/attributions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+            )
+            deadline = time.monotonic() + 10
+            while "attrib_requests_in_flight 1.0" not in client.get("/metrics").text:
+                assert time.monotonic() < deadline
+            busy = client.post("/v1/attributions", files=image)
+            assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+            assert busy.json()["type"] == "urn:attrib:problem:busy"
+        with attrib.connect(address) as patient:  # comes again by itself
+            assert patient.query(generated, k=1).k == 1
