@@ -11,17 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attrib.client import Connected as Connected
+    from attrib.client import connect as connect
     from attrib.opened import Opened as Opened
     from attrib.opened import open_data as open
     from search.answer import Attribution as Attribution
 
-__all__ = ["Attribution", "Opened", "__version__", "open"]
+__all__ = ["Attribution", "Connected", "Opened", "__version__", "connect", "open"]
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Attribution": ("search.answer", "Attribution"),
+    "Connected": ("attrib.client", "Connected"),
     "Opened": ("attrib.opened", "Opened"),
+    "connect": ("attrib.client", "connect"),
     "open": ("attrib.opened", "open_data"),
 }
 

@@ -19,6 +19,7 @@ from attrib.commands import (
     query,
     reindex,
     rejects,
+    serve,
     tune,
     worker,
 )
@@ -59,6 +60,7 @@ def _options(
 
 app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
+app.command("serve")(serve.serve)
 app.command("tune")(tune.tune)
 app.command("info")(info.info)
 app.command("reindex")(reindex.reindex)

@@ -11,6 +11,8 @@ from attrib.ending import ends_in_one_line, warn
 from attrib.options import DataOption, JsonOption, parse_where
 
 if TYPE_CHECKING:
+    from attrib.client import Connected
+    from attrib.opened import Opened, Queryable
     from search.answer import Attribution
 
 __all__ = ["query"]
@@ -47,6 +49,16 @@ def query(
             show_default=False,
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ATTRIB_SERVER",
+            metavar="URL",
+            help="Ask a running service (`attrib serve`) instead of a data folder; its key in "
+            "ATTRIB_API_KEY.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Attribute generated images to training images.
@@ -56,7 +68,6 @@ def query(
     proof.
     """
     from attrib.console import print_json
-    from attrib.opened import open_data
     from ingest.errors import EmptyQueryError, ImageError, RunError, SourceError
 
     if k < 1:
@@ -64,8 +75,8 @@ def query(
     conditions = parse_where(where or [])
     failed = 0
     answers: list[Attribution] = []
-    with open_data(data, model=model) as opened:
-        loaded = []
+    with _opened(data, server, model) as opened:
+        loaded: list[tuple[Path, Queryable]] = []
         for path in images:
             try:
                 loaded.append((path, opened.load(path)))
@@ -97,6 +108,22 @@ def query(
         print_json([answer.to_dict() for answer in answers])
     if failed:
         raise RunError(f"{failed} of {len(images)} images could not be used")
+
+
+def _opened(data: Path, server: str | None, model: str | None) -> Opened | Connected:
+    if server is None:
+        from attrib.opened import open_data
+
+        return open_data(data, model=model)
+    from attrib.client import connect
+    from embed.registry import find_model
+    from ingest.errors import ModelMismatchError
+
+    service = connect(server)
+    if model is not None and (served := service.info()["model"]) != find_model(model).name:
+        service.close()
+        raise ModelMismatchError(f"{server} answers with {served}, not with {model}")
+    return service
 
 
 def _targets(picture: Path | None, images: list[Path], *, many: bool) -> list[Path | None]:

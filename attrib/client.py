@@ -1,0 +1,392 @@
+"""A running service in place of a data folder: `connect` gives the methods of `attrib.open`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from PIL import Image
+
+from ingest.decode import DecodeLimits, decode
+from ingest.errors import (
+    AttribError,
+    EmptyQueryError,
+    ImageError,
+    ModelMismatchError,
+    RejectReason,
+    RunError,
+    SourceError,
+    UsageError,
+)
+from search.answer import Attribution, Group, Owner, Row
+
+if TYPE_CHECKING:
+    import httpx
+    from tenacity import RetryCallState
+
+    from attrib.opened import Queryable
+
+__all__ = ["Connected", "connect"]
+
+T = TypeVar("T")
+
+_TRIES = 6
+_LONGEST_PAUSE_S = 30.0
+_MAX_BATCH = 64
+_MAX_BATCH_BYTES = 64 * 1024 * 1024
+_THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
+_PLAIN = (
+    *("query", "remaining", "method", "support", "population", "k", "model", "fingerprint"),
+    *("calibrator", "index", "group_by", "groups_remaining", "note"),
+)
+_REASONS = {reason.value.replace(" ", "-"): reason for reason in RejectReason}
+
+
+class _AgainError(RunError):
+    """What may go well the next time; `pause_s`: as the service asks, None where it does not."""
+
+    def __init__(self, text: str, pause_s: float | None = None) -> None:
+        super().__init__(text)
+        self.pause_s = pause_s
+
+
+class Connected:
+    """A service that is asked over HTTP. Close it, or use it as a context manager.
+
+    A service that is busy, loading or just being started again is asked again, for up to about
+    half a minute; a question changes nothing, and so does a takedown done twice.
+    """
+
+    def __init__(self, url: str, key: str = "", *, timeout_s: float = 60.0) -> None:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.url = url.rstrip("/")
+        self._client = httpx.Client(
+            base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0)
+        )
+
+    def query(
+        self,
+        image: Queryable,
+        *,
+        k: int = 50,
+        where: Mapping[str, Sequence[str] | str] | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> Attribution:
+        """Attribute one generated image; see `attrib.opened.Opened.query`.
+
+        Raises:
+            ImageError: it is no image that can be used.
+            UsageError: k < 1, or a filter on a field that has no index.
+            RunError: the service cannot be reached, refuses, or failed.
+        """
+        name = str(image) if isinstance(image, str | Path) else "image"
+        return self.query_many(
+            [image], names=[name], k=k, where=where, group_by=group_by, exact=exact
+        )[0]
+
+    def query_many(
+        self,
+        images: Sequence[Queryable],
+        *,
+        names: Sequence[str] | None = None,
+        k: int = 50,
+        where: Mapping[str, Sequence[str] | str] | None = None,
+        group_by: str | None = None,
+        exact: bool = False,
+    ) -> list[Attribution]:
+        """Attribute many generated images, sent together and answered in a stream; see `query`."""
+        if not images:
+            raise EmptyQueryError("no image given")
+        if k < 1:
+            raise EmptyQueryError(f"k must be at least 1, not {k}")
+        if names is None:
+            names = [
+                str(image) if isinstance(image, str | Path) else f"image {i}"
+                for i, image in enumerate(images)
+            ]
+        settings = {
+            "k": str(k),
+            "where": [
+                f"{field}={value}"
+                for field, values in (where or {}).items()
+                for value in ([values] if isinstance(values, str) else values)
+            ],
+            "group_by": group_by or "",
+            "exact": "true" if exact else "false",
+        }
+        answers: list[Attribution] = []
+        for part in _parts([self.load(image) for image in images]):
+            answers += self._again(partial(self._ask, part, settings))
+        return [replace(answer, query=name) for answer, name in zip(answers, names, strict=True)]
+
+    @staticmethod
+    def load(image: Queryable) -> bytes:
+        """The bytes of an image file, looked at here so that a bad one is not sent at all.
+
+        Raises:
+            SourceError: no such file.
+            ImageError: not an image that can be used.
+        """
+        if isinstance(image, Image.Image):
+            file = BytesIO()
+            image.save(file, "PNG")
+            return file.getvalue()
+        if isinstance(image, bytes):
+            decode(image)
+            return image
+        path = Path(image)
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise SourceError(f"cannot read {path}: {exc.strerror or exc}") from exc
+        try:
+            decode(data)
+        except ImageError as exc:
+            detail = f"{path}: {exc.detail}" if exc.detail else str(path)
+            raise ImageError(exc.reason, detail) from exc
+        return data
+
+    def picture(self, answer: Attribution, image: Queryable, path: str | Path) -> None:
+        """Draw an answer to `image` into a file (.png, .jpg or .webp by its name)."""
+        from search.picture import draw_picture, save_picture
+
+        query = decode(self.load(image)).image
+        save_picture(draw_picture(answer, query, self._image_of), path)
+
+    def info(self) -> dict[str, Any]:
+        """What the service holds."""
+        return self._json("GET", "/v1/info")
+
+    def matching(
+        self, *, keys: Sequence[str] = (), where: Mapping[str, Sequence[str]] | None = None
+    ) -> int:
+        """How many training images have one of the keys or fit the filter. Needs the write key."""
+        return int(self._take_down(keys, where, dry_run=True)["matching"])
+
+    def delete(
+        self, *, keys: Sequence[str] = (), where: Mapping[str, Sequence[str]] | None = None
+    ) -> int:
+        """Take training images down for good; returns how many. Needs the write key."""
+        return int(self._take_down(keys, where, dry_run=False)["deleted"])
+
+    def close(self) -> None:
+        """Close the connections. Calling it again does nothing."""
+        self._client.close()
+
+    def __enter__(self) -> Connected:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<attrib service {self.url!r}>"
+
+    def _ask(self, images: Sequence[bytes], settings: Mapping[str, Any]) -> list[Attribution]:
+        files = [("image", (f"image {i}", data)) for i, data in enumerate(images)]
+        if len(files) == 1:
+            with self._sent("POST", "/v1/attributions", data=settings, files=files) as response:
+                return [_attribution(json.loads(response.read()))]
+        answers = []
+        with self._sent("POST", "/v1/attributions:batch", data=settings, files=files) as response:
+            for line in response.iter_lines():
+                body = json.loads(line)
+                if "error" in body:
+                    raise _error(body["error"], "")
+                answers.append(_attribution(body))
+        if len(answers) != len(files):
+            raise _AgainError(f"{self.url} broke off its answer")
+        return answers
+
+    def _take_down(
+        self, keys: Sequence[str], where: Mapping[str, Sequence[str]] | None, *, dry_run: bool
+    ) -> dict[str, Any]:
+        if not keys and not where:
+            raise UsageError("say what to delete: keys or where")
+        listed = {field: list(values) for field, values in (where or {}).items()}
+        body = {"keys": list(keys), "where": listed, "dry_run": dry_run}
+        return self._json("DELETE", "/v1/images", json=body)
+
+    def _image_of(self, row: Row) -> Image.Image | None:
+        for owner in row.owners:
+            with suppress(RunError):
+                data = self._again(partial(self._read, f"/v1/images/{owner.id}/thumbnail"))
+                return decode(data, _THUMBNAIL_LIMITS).image
+        return None
+
+    def _json(self, method: str, path: str, **content: object) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            with self._sent(method, path, **content) as response:
+                body: dict[str, Any] = json.loads(response.read())
+                return body
+
+        return self._again(ask)
+
+    def _read(self, path: str) -> bytes:
+        with self._sent("GET", path) as response:
+            return response.read()
+
+    def _sent(self, method: str, path: str, **content: object) -> _Sent:
+        return _Sent(self._client, method, path, content)
+
+    @staticmethod
+    def _again(ask: Callable[[], T]) -> T:
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+        tries = Retrying(
+            stop=stop_after_attempt(_TRIES),
+            wait=_pause_s,
+            retry=retry_if_exception_type(_AgainError),
+            reraise=True,
+        )
+        return tries(ask)
+
+
+class _Sent:
+    """One exchange with the service; every way in which it can fail as an error of attrib."""
+
+    def __init__(
+        self, client: httpx.Client, method: str, path: str, content: Mapping[str, Any]
+    ) -> None:
+        self._url = str(client.base_url)
+        self._stream = client.stream(method, path, **content)
+
+    def __enter__(self) -> httpx.Response:
+        import httpx
+
+        try:
+            response = self._stream.__enter__()
+            if response.is_success:
+                return response
+            body = response.read()
+        except httpx.TransportError as exc:
+            raise self._failed(exc) from exc
+        self._stream.__exit__(None, None, None)
+        try:
+            problem = json.loads(body)
+            kind, detail = str(problem["type"]), str(problem["detail"])
+        except (ValueError, KeyError, TypeError):
+            kind, detail = "", f"{self._url} answered {response.status_code}: no attrib service?"
+        told = {"type": kind, "detail": detail, "status": response.status_code}
+        raise _error(told, response.headers.get("retry-after", ""))
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        import httpx
+
+        self._stream.__exit__(kind, error, trace)  # type: ignore[arg-type]
+        if isinstance(error, httpx.TransportError):
+            raise self._failed(error) from error
+        if isinstance(error, ValueError):
+            raise RunError(f"{self._url} did not answer with JSON: no attrib service?") from error
+
+    def _failed(self, error: Exception) -> AttribError:
+        import httpx
+
+        if isinstance(error, httpx.UnsupportedProtocol):
+            return UsageError(f"{self._url} is no address of a service: write http://host:port")
+        detail = str(error) or type(error).__name__
+        return _AgainError(f"cannot reach the service at {self._url}: {detail}")
+
+
+def connect(url: str, *, key: str | None = None) -> Connected:
+    """Use a running service (`attrib serve`). `key`: ATTRIB_API_KEY unless given.
+
+    Nothing is asked yet. Queries send the images' bytes to the service.
+
+    Raises:
+        UsageError: no address of a service, or a key that no header can carry.
+    """
+    import httpx
+
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise UsageError(f"{url!r} is no address of a service: {exc}") from exc
+    if address.scheme not in ("http", "https") or not address.host:
+        raise UsageError(f"{url!r} is no address of a service: write http://host:port")
+    key = os.environ.get("ATTRIB_API_KEY", "") if key is None else key
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("the key goes into an HTTP header: it must be plain ASCII")
+    return Connected(url, key)
+
+
+def _parts(images: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """As many images at a time as go into one request."""
+    part: list[bytes] = []
+    size = 0
+    for image in images:
+        if part and (len(part) == _MAX_BATCH or size + len(image) > _MAX_BATCH_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(image)
+        size += len(image)
+    yield part
+
+
+def _pause_s(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.pause_s if isinstance(error, _AgainError) else None
+    doubling = 0.25 * 2.0 ** (state.attempt_number - 1)
+    return float(min(asked if asked is not None else doubling, _LONGEST_PAUSE_S))
+
+
+def _error(problem: Mapping[str, Any], retry_after: str) -> AttribError:
+    """A problem as the error that `attrib.open` would have raised."""
+    kind = str(problem.get("type", "")).rpartition(":")[2]
+    detail, status = str(problem.get("detail", "")), int(problem.get("status", 0))
+    if kind in _REASONS:
+        reason = _REASONS[kind]
+        return ImageError(reason, detail.removeprefix(reason.value).removeprefix(": "))
+    if kind == "wrong-call":
+        return UsageError(detail)
+    if kind == "model-mismatch":
+        return ModelMismatchError(detail)
+    if kind in ("key-needed", "read-only-key"):
+        return RunError(f"{detail}; set ATTRIB_API_KEY")
+    if status in (429, 503):
+        return _AgainError(detail, float(retry_after) if retry_after.isdecimal() else None)
+    return RunError(detail or f"the service answered {status}")
+
+
+def _attribution(body: Mapping[str, Any]) -> Attribution:
+    """The answer that `Attribution.to_dict` and JSON were made from, but for its payloads."""
+    rows = tuple(
+        Row(
+            rank=row["rank"],
+            similarity=row["similarity"],
+            influence=row["influence"],
+            interval=_interval(row["interval"]),
+            owners=tuple(Owner(**owner) for owner in row["owners"]),
+            sha256=row["sha256"],
+            width=row["width"],
+            height=row["height"],
+        )
+        for row in body["rows"]
+    )
+    groups = tuple(
+        Group(group["value"], group["influence"], _interval(group["interval"]), group["images"])
+        for group in body["groups"]
+    )
+    given = {name: body[name] for name in _PLAIN}
+    return Attribution(
+        **given,
+        rows=rows,
+        groups=groups,
+        remaining_interval=_interval(body["remaining_interval"]),
+        where={field: tuple(values) for field, values in body["where"].items()},
+    )
+
+
+def _interval(ends: Sequence[float]) -> tuple[float, float]:
+    low, high = ends
+    return low, high

@@ -1,0 +1,46 @@
+// The same rows as text.
+
+import { byId, h } from "./dom.js";
+import { creators, percent, range, title, unknown, clean } from "./words.js";
+
+export function showTable(answer, open) {
+  const estimated = answer.method === "estimated";
+  const heads = ["#", "Influence", ...(estimated ? ["95 % range"] : []), "Similarity"];
+  heads.push("Training image", "Creator", "Licence", "Copies");
+  const line = (row) =>
+    h(
+      "tr",
+      {},
+      h("td", { class: "number" }, String(row.rank)),
+      h("td", { class: "number" }, percent(row.influence)),
+      estimated ? h("td", { class: "number" }, range(row.interval) || "-") : null,
+      h("td", { class: "number" }, row.similarity.toFixed(3)),
+      h(
+        "th",
+        { scope: "row" },
+        h("button", { type: "button", class: "as-text", onclick: () => open(row) }, title(row)),
+      ),
+      h("td", {}, h("bdi", {}, creators(row))),
+      h("td", {}, h("bdi", {}, clean(row.owners[0].licence) || unknown("licence"))),
+      h("td", { class: "number" }, String(row.owners.length)),
+    );
+  const last = h(
+    "tr",
+    {},
+    h("td"),
+    h("td", { class: "number" }, percent(answer.remaining)),
+    estimated ? h("td", { class: "number" }, range(answer.remaining_interval) || "-") : null,
+    h("td"),
+    h("th", { scope: "row", colspan: "4" }, "remaining influence: training images not shown"),
+  );
+  byId("table-view").replaceChildren(
+    h(
+      "table",
+      {},
+      h("caption", { class: "unseen" }, "Training images by influence"),
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", {}, answer.rows.map(line)),
+      h("tfoot", {}, last),
+    ),
+  );
+}

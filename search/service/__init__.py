@@ -1,0 +1,1 @@
+"""The search service: attribution over HTTP."""

@@ -1,0 +1,104 @@
+"""The HTTP application: what is asked where."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from search.service.addresses import Addresses
+from search.service.engine import Engine
+from search.service.files import example_images, page_files
+from search.service.frame import Frame
+from search.service.metrics import Metrics
+from search.service.problems import handle_errors
+from search.service.routes_answers import answer_routes
+from search.service.routes_images import image_routes
+from search.service.routes_page import page_routes
+from search.service.schemas import problem_schema
+from search.service.settings import ServiceSettings
+from search.service.state import State
+
+__all__ = ["make_app"]
+
+_ABOUT = (
+    "Finds the training images that most influenced a generated image, and says how much of the "
+    "influence each one carries: a similarity-based estimate, calibrated, not a causal proof."
+)
+
+
+def make_app(engine: Engine, settings: ServiceSettings, metrics: Metrics) -> FastAPI:
+    """The application over an engine, which is loaded, and closed, by the caller.
+
+    Raises:
+        UsageError: an examples folder that is not there.
+    """
+    state = State(engine, settings, metrics, page_files(), example_images(settings.examples))
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        state.addresses = Addresses(settings.limits, allow_private=settings.allow_private_urls)
+        try:
+            yield
+        finally:
+            await state.addresses.close()
+
+    origins = settings.access.origins
+    cors = [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    ]
+    app = FastAPI(
+        title="attrib",
+        summary="Attribution of generated images to training images.",
+        description=_ABOUT,
+        version="1",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=running,
+        middleware=[
+            Middleware(Frame, metrics=metrics, host_names=settings.host_names),
+            *(cors if origins else []),
+        ],
+    )
+    handle_errors(app)
+    for router in (answer_routes(state), image_routes(state), page_routes(state)):
+        app.include_router(router)
+    _complete(app)
+    return app
+
+
+def _complete(app: FastAPI) -> None:
+    """Put into the OpenAPI document what FastAPI does not know: problems and keys."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).setdefault("ProblemModel", problem_schema())
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        for operation in chain.from_iterable(map(dict.values, document["paths"].values())):
+            # FastAPI's own, for every path with a part that varies: ours are problems.
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(name, None)
+        document["security"] = [{}, {"bearer": []}, {"header": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

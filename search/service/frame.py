@@ -1,0 +1,119 @@
+"""What every request goes through: its id, its log line, its metrics and its headers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from search.service.metrics import Metrics
+from search.service.problems import Problem, as_problem, problem_response
+from search.service.security import SECURITY_HEADERS
+
+__all__ = ["Frame", "JsonLines"]
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_log = logging.getLogger("attrib.service")
+
+
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON; `fields` given with it become members."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class Frame:
+    """ASGI middleware around the whole app.
+
+    Args:
+        app: what is framed.
+        metrics: where requests are counted.
+        host_names: names that the service may be called by; () for any.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, host_names: Sequence[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._host_names = host_names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        began = time.perf_counter()
+        status = 0
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            if (refusal := self._refusal(scope)) is not None:
+                await problem_response(refusal, scope["path"])(scope, receive, framed)
+            else:
+                await self._app(scope, receive, framed)
+        except Exception as exc:
+            _log.error("fault", exc_info=exc, extra={"fields": {"request_id": request_id}})
+            if not status:
+                await problem_response(as_problem(exc), scope["path"])(scope, receive, framed)
+        finally:
+            self._note(scope, request_id, status, time.perf_counter() - began)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        host = Headers(scope=scope).get("host", "")
+        name = re.sub(r":\d+$", "", host).lower()
+        if not self._host_names or name in self._host_names:
+            return None
+        detail = "this service answers to this machine only; start it with --host to open it"
+        return Problem(421, "wrong-host", detail)
+
+    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        # The route's template, never what was asked: a path has any number of values.
+        route = getattr(scope.get("route"), "path", "none")
+        known = scope["method"] in ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+        method = scope["method"] if known else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        if route in ("/healthz", "/readyz", "/metrics") and status == 200:
+            return
+        client = scope.get("client")
+        _log.info(
+            "request",
+            extra={
+                "fields": {
+                    "request_id": request_id,
+                    "client": client[0] if client else "",
+                    "method": method,
+                    "path": scope["path"][:200],
+                    "status": status,
+                    "ms": round(seconds * 1000, 1),
+                }
+            },
+        )

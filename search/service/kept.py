@@ -1,0 +1,52 @@
+"""A store in memory that forgets what was not asked for longest."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+__all__ = ["Kept"]
+
+V = TypeVar("V")
+
+
+class Kept(Generic[V]):
+    """Values by name, up to a total size. Safe to use from many threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._mutex = threading.Lock()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, name: str) -> V | None:
+        """The value, which counts as asked for now; None where it is not (any more) here."""
+        with self._mutex:
+            entry = self._entries.get(name)
+            if entry is None:
+                return None
+            self._entries.move_to_end(name)
+            return entry[0]
+
+    def put(self, name: str, value: V, size: int) -> None:
+        """Keep a value that takes `size` bytes; one larger than everything allowed is not kept."""
+        with self._mutex:
+            if (old := self._entries.pop(name, None)) is not None:
+                self.bytes -= old[1]
+            if size > self._max_bytes:
+                return
+            self._entries[name] = (value, size)
+            self.bytes += size
+            while self.bytes > self._max_bytes:
+                _, (_, gone) = self._entries.popitem(last=False)
+                self.bytes -= gone
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._mutex:
+            self._entries.clear()
+            self.bytes = 0

@@ -1,0 +1,270 @@
+"""What a request asks: read under limits, before anything is decoded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import ClientDisconnect
+
+from ingest.printable import printable
+from search.service.engine import Wanted
+from search.service.problems import Problem
+from search.service.settings import ServiceSettings
+
+__all__ = ["Body", "Upload", "read_batch", "read_json", "read_query"]
+
+_MAX_FIELDS = 64
+_MAX_TEXT = 4096
+_MAX_JSON_BYTES = 1024 * 1024
+_FORM_OVERHEAD = 64 * 1024
+_TRUE = ("true", "1", "yes", "on")
+_FALSE = ("false", "0", "no", "off", "")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One uploaded image: its name, for people, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Body:
+    """A query: one of an upload, an address and features. features: float32 (dim,)."""
+
+    wanted: Wanted
+    upload: Upload | None = None
+    url: str = ""
+    features: NDArray[np.float32] | None = None
+
+
+async def read_query(request: Request, settings: ServiceSettings) -> Body:
+    """The body of ``POST /v1/attributions``.
+
+    Raises:
+        Problem: it asks nothing, too much, or in another form.
+    """
+    kind = _content_type(request)
+    if kind == "application/json":
+        given = await read_json(request)
+        if "features" not in given:
+            raise _wrong("give features: a list of numbers")
+        wanted = _wanted(_merged(request, given), settings)
+        return Body(wanted, features=_features(given["features"]))
+    if kind != "multipart/form-data":
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            "send multipart/form-data with an image or url, or application/json with features",
+        )
+    limit = settings.limits.max_bytes
+    async with _Form(request, max_files=1, max_bytes=limit + _FORM_OVERHEAD) as form:
+        wanted = _wanted(_merged(request, _fields(form)), settings)
+        images, url = _images(form), form.get("url") or ""
+        if isinstance(url, UploadFile) or len(images) + bool(url) != 1:
+            raise _wrong("give either one image (a file) or one url (a text)")
+        if url:
+            return Body(wanted, url=url)
+        return Body(wanted, upload=await _upload(images[0], limit))
+
+
+async def read_batch(
+    request: Request, settings: ServiceSettings
+) -> tuple[Wanted, list[Upload | Problem]]:
+    """The body of ``POST /v1/attributions:batch``; an image too large is a problem of its own.
+
+    Raises:
+        Problem: no image, too many, or another form.
+    """
+    if _content_type(request) != "multipart/form-data":
+        detail = "send multipart/form-data with one part named image for each image"
+        raise Problem(415, "unsupported-media-type", detail)
+    form = _Form(request, max_files=settings.max_images, max_bytes=settings.max_batch_bytes)
+    async with form as fields:
+        wanted = _wanted(_merged(request, _fields(fields)), settings)
+        uploads: list[Upload | Problem] = []
+        for image in _images(fields):
+            try:
+                uploads.append(await _upload(image, settings.limits.max_bytes))
+            except Problem as exc:
+                uploads.append(exc)
+    if not uploads:
+        raise _wrong("give at least one image")
+    return wanted, uploads
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Problem: another type, too long, or not JSON.
+    """
+    if _content_type(request) != "application/json":
+        raise Problem(415, "unsupported-media-type", "send application/json")
+    data = bytearray()
+    try:
+        async for part in request.stream():
+            data += part
+            if len(data) > _MAX_JSON_BYTES:
+                raise _too_large(_MAX_JSON_BYTES)
+    except ClientDisconnect as exc:
+        raise _gone() from exc
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise Problem(400, "not-json", "the body is not JSON") from exc
+    if not isinstance(value, dict):
+        raise _wrong("the body must be a JSON object")
+    return value
+
+
+class _Form:
+    """The parts of a multipart body, let go of at the end; read up to a number of bytes."""
+
+    def __init__(self, request: Request, *, max_files: int, max_bytes: int) -> None:
+        self._max_files = max_files
+        self._max_bytes = max_bytes
+        self._read = 0
+        self._receive = request.receive
+        self._request = Request(request.scope, self._counted)
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:18]) > max_bytes:
+            raise _too_large(max_bytes)
+
+    async def __aenter__(self) -> FormData:
+        try:
+            form = await self._request.form(max_files=self._max_files, max_fields=_MAX_FIELDS)
+        except ClientDisconnect as exc:
+            raise _gone() from exc
+        except (FormParserError, ValueError, KeyError, LookupError) as exc:
+            raise Problem(400, "broken-form", "the multipart body is broken") from exc
+        return form
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._request.close()
+
+    async def _counted(self) -> Any:  # noqa: ANN401 (an ASGI message)
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        if self._read > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        return message
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _images(form: FormData) -> list[UploadFile]:
+    images = form.getlist("image")
+    if not all(isinstance(image, UploadFile) for image in images):
+        raise _wrong("image must be a file, with a file name")
+    return [image for image in images if isinstance(image, UploadFile)]
+
+
+async def _upload(image: UploadFile, limit: int) -> Upload:
+    if image.size is not None and image.size > limit:
+        raise _too_large(limit)
+    return Upload(printable(image.filename or "image")[:300], await image.read())
+
+
+def _fields(form: FormData) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _merged(request: Request, given: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The settings in the query of the URL, over which those in the body go."""
+    merged: dict[str, list[Any]] = {}
+    for name, value in request.query_params.multi_items():
+        merged.setdefault(name, []).append(value)
+    for name, value in given.items():
+        merged[name] = value if isinstance(value, list) else [value]
+    return merged
+
+
+def _wanted(given: Mapping[str, Sequence[Any]], settings: ServiceSettings) -> Wanted:
+    def last(name: str, default: object) -> object:
+        values = given.get(name)
+        return values[-1] if values else default
+
+    group_by = last("group_by", "")
+    if not isinstance(group_by, str) or not _is_text(group_by):
+        raise _wrong("group_by must be the name of a field")
+    return Wanted(
+        k=_whole(last("k", Wanted.k), "k", settings.max_k),
+        where=_where(given.get("where", ())),
+        group_by=group_by,
+        exact=_flag(last("exact", False), "exact"),
+    )
+
+
+def _whole(value: object, name: str, largest: int) -> int:
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= largest):
+        raise _wrong(f"{name} must be a whole number from 1 to {largest}")
+    return int(text)
+
+
+def _flag(value: object, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
+        return value.lower() in _TRUE
+    raise _wrong(f"{name} must be true or false")
+
+
+def _where(conditions: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    where: dict[str, list[str]] = {}
+    for condition in conditions:
+        text = condition if isinstance(condition, str) else ""
+        field, equals, value = text.partition("=")
+        if not equals or not field.strip() or not _is_text(text):
+            raise _wrong("where must be field=value, such as creator=someone")
+        where.setdefault(field.strip(), []).append(value)
+    return tuple((field, tuple(values)) for field, values in where.items())
+
+
+def _is_text(value: str) -> bool:
+    """Whether an index could hold it: neither endless nor with half a surrogate pair."""
+    return len(value) <= _MAX_TEXT and value.encode("utf-8", "replace") == value.encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def _features(value: object) -> NDArray[np.float32]:
+    numbers = value if isinstance(value, list) else []
+    if not numbers or not all(type(number) in (int, float) for number in numbers):
+        raise _wrong("features must be a list of numbers, L2-normalised, of the synth mapper")
+    try:
+        with np.errstate(over="ignore"):
+            features = np.array(numbers, np.float64).astype(np.float32)
+    except OverflowError:
+        features = np.array([np.inf], np.float32)
+    if not np.isfinite(features).all():
+        raise _wrong("features must be finite numbers")
+    return features
+
+
+def _wrong(detail: str) -> Problem:
+    return Problem(422, "wrong-call", detail)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "more-bytes-than-the-limit", f"more bytes than the limit of {limit:,}")
+
+
+def _gone() -> Problem:
+    return Problem(400, "broken-off", "the upload was broken off")

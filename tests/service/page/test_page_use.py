@@ -1,0 +1,233 @@
+"""The page in use: keyboard, screen reader, phone, errors, links that last, keys."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from page_browser import Seen, give, serving, watched
+from playwright.sync_api import Browser, Page, expect
+
+# Resolves once the image is there, and fails where it cannot be shown.
+WIDTH = "(image) => image.decode().then(() => image.naturalWidth)"
+
+
+def test_keyboard_alone(page: Page, generated: Path) -> None:
+    # Asked for early: a chooser that comes before the browser is told to hand it over is lost.
+    page.on("filechooser", lambda chooser: None)
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    for _ in range(10):
+        if page.evaluate("document.activeElement.id") == "file":
+            break
+        page.keyboard.press("Tab")
+    expect(page.locator("#file")).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(generated)
+    expect(page.locator("#headline")).to_be_focused()
+    reached: list[str] = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.id || document.activeElement.className")
+        )
+        if "tile" in reached[-1]:
+            break
+    assert reached[:2] == ["view-wall", "view-table"]
+    assert reached[-1] == "tile row"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.rank") == "2"
+    expect(page.locator("#readout")).to_contain_text("similarity")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.className") == "tile remaining"
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator("#details")).to_be_visible()
+    page.locator("#details .actions button").last.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#details .rank")).to_have_text("Training image 2 of 50")
+    page.keyboard.press("Escape")
+    expect(page.locator("#details")).to_be_hidden()
+    assert page.evaluate("document.activeElement.dataset.rank") == "1"
+
+
+def test_result_is_announced(answered: Page) -> None:
+    live = answered.locator("[role=status]")
+    expect(live).to_contain_text("training images carry")
+    expect(live).to_contain_text("Most influential:")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 320])
+def test_nothing_serious_for_axe(
+    browser: Browser, service: str, generated: Path, scheme: str, width: int, tmp_path: Path
+) -> None:
+    """Every state of the page is also drawn, into ATTRIB_SCREENSHOTS where that is set."""
+    pictures = Path(os.environ.get("ATTRIB_SCREENSHOTS", tmp_path))
+
+    def look(name: str) -> None:
+        page.screenshot(path=pictures / f"page-{name}-{scheme}-{width}.png")
+        states[name] = page_faults(page)
+
+    states: dict[str, list[str]] = {}
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.goto(service)
+    page.wait_for_selector(".example")
+    look("beginning")
+    give(page, generated)
+    expect(page.locator("#waiting")).to_be_hidden()
+    page.wait_for_timeout(200)
+    look("answer")
+    page.click("#view-table")
+    look("table")
+    page.locator("#table-view button").first.click()
+    look("details")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+    assert states == {name: [] for name in states}
+
+
+def page_faults(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{fault['id']}: {node['html'][:120]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical", "moderate")
+        for node in fault["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [320, 768])
+def test_narrow(browser: Browser, service: str, generated: Path, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 640}, has_touch=True)
+    seen = Seen()
+    page = watched(context.new_page(), seen)
+    page.goto(service)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    give(page, generated)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("#wall .tile").first.tap()
+    expect(page.locator("#details")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+    assert seen.complaints == []
+
+
+def test_theme_is_chosen_and_stays(page: Page, service: str) -> None:
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.get_by_role("button", name="Use dark colours").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 22, 25)"
+    page.goto(service)
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_errors_in_words(page: Page, tmp_path: Path, seen: Seen) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture at all")
+    with page.expect_response("**/v1/attributions") as answer:
+        page.set_input_files("#file", broken)
+    problem = answer.value.json()
+    error = page.get_by_role("alert")
+    expect(error).to_contain_text(problem["detail"])
+    assert 400 <= problem["status"] < 500
+    assert error.get_by_role("button", name="Try again").count() == 0
+    error.get_by_role("button", name="Dismiss").click()
+    expect(error).to_be_hidden()
+
+    text = tmp_path / "notes.txt"
+    text.write_text("words")
+    page.set_input_files("#file", text)
+    expect(error).to_contain_text("notes.txt is text/plain; give a PNG")
+
+    page.fill("#url", "no address")
+    page.click("#address button")
+    expect(error).to_contain_text("An address begins with https:// or http://.")
+    page.fill("#url", "http://127.0.0.1:1/image.png")
+    with page.expect_response("**/v1/attributions") as answer:
+        page.click("#address button")
+    expect(error).to_contain_text(answer.value.json()["detail"])
+    assert [path for _, path in seen.refused] == ["/v1/attributions"] * 2
+
+
+def test_busy_and_unreachable_can_be_tried_again(page: Page, generated: Path) -> None:
+    busy = {"title": "Too many requests", "status": 429, "detail": "The queue is full."}
+    page.route(
+        "**/v1/attributions",
+        lambda route: route.fulfill(status=429, json=busy, headers={"Retry-After": "7"}),
+    )
+    page.set_input_files("#file", generated)
+    error = page.get_by_role("alert")
+    expect(error).to_contain_text("The queue is full.")
+    expect(error).to_contain_text("wait 7 s")
+    page.unroute("**/v1/attributions")
+    page.route("**/v1/attributions", lambda route: route.abort())
+    error.get_by_role("button", name="Try again").click()
+    expect(error).to_contain_text("The service cannot be reached.")
+    page.unroute("**/v1/attributions")
+    error.get_by_role("button", name="Try again").click()
+    page.wait_for_selector("#wall .tile")
+    expect(error).to_be_hidden()
+
+
+def test_link_to_a_kept_answer(answered: Page, browser: Browser, service: str) -> None:
+    answered.click("#copy-link")
+    expect(answered.locator("#copy-link")).to_have_text("Copied")
+    link = answered.evaluate("navigator.clipboard.readText()")
+    assert link == answered.url
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(link)
+    expect(page.locator("#headline")).to_have_text(answered.locator("#headline").inner_text())
+    expect(page.locator("#frozen")).to_be_visible()
+    expect(page.locator("#k")).to_be_disabled()
+    assert page.locator("#query-image").evaluate(WIDTH) > 0
+    page.goto(f"{service}/#a={'0' * 64}")
+    expect(page.get_by_role("alert")).to_contain_text("This answer is no longer kept.")
+    expect(page.locator("#intake")).to_be_visible()
+    context.close()
+
+
+def test_back_and_forth(answered: Page) -> None:
+    answered.click("#another")
+    expect(answered.locator("#intake")).to_be_visible()
+    answered.go_back()
+    expect(answered.locator("#wall .tile").first).to_be_visible()
+    expect(answered.locator("#k")).to_be_enabled()
+
+
+def test_key_is_asked_for_and_used(
+    browser: Browser, page_data: Path, generated: Path, tmp_path: Path
+) -> None:
+    # The other service has the data folder to itself.
+    copy = shutil.copytree(page_data, tmp_path / "data")
+    with serving(copy, ATTRIB_READ_KEYS="first-key,second-key") as url:
+        context = browser.new_context()
+        page = watched(context.new_page(), Seen())
+        page.goto(url)
+        dialog = page.locator("#key-dialog")
+        expect(dialog).to_be_visible()
+        page.fill("#key", "wrong")
+        page.keyboard.press("Enter")
+        expect(dialog).to_contain_text("The last key was not accepted.")
+        page.fill("#key", "second-key")
+        page.keyboard.press("Enter")
+        expect(dialog).to_be_hidden()
+        give(page, generated)
+        image = page.locator("#wall .row img").first
+        expect(image).to_have_attribute("src", re.compile("^blob:"))
+        assert image.evaluate(WIDTH) > 0
+        assert page.evaluate("localStorage.length") == 0
+        assert page.evaluate("document.cookie") == ""
+        page.reload()
+        expect(page.locator("#headline")).to_contain_text("training images carry")
+        expect(dialog).to_be_hidden()
+        context.close()

@@ -1,0 +1,299 @@
+"""What the service does not take, and that it says why."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import attrib
+from ingest.decode import DecodeLimits
+
+SMALL = DecodeLimits(max_bytes=20_000, max_pixels=10_000)
+
+
+def png(width: int, height: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (width, height), (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def small(serve: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A service with small limits."""
+    import shutil
+
+    root = Path(shutil.copytree(data, tmp_path_factory.mktemp("small") / "data"))
+    with (
+        serve(root, limits=SMALL, max_images=3, max_batch_bytes=100_000) as address,
+        httpx.Client(base_url=address, timeout=60) as opened,
+    ):
+        yield opened
+
+
+def refused(response: httpx.Response, status: int, kind: str, detail: str) -> None:
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (response.status_code, problem["type"], problem["detail"]) == (
+        status,
+        f"urn:attrib:problem:{kind}",
+        detail,
+    )
+    assert problem["status"] == status
+    assert problem["instance"] == response.request.url.path
+
+
+WRONG_SETTINGS = [
+    ({"k": "0"}, "k must be a whole number from 1 to 1000"),
+    ({"k": "1001"}, "k must be a whole number from 1 to 1000"),
+    ({"k": "²"}, "k must be a whole number from 1 to 1000"),
+    ({"exact": "perhaps"}, "exact must be true or false"),
+    ({"where": "creator"}, "where must be field=value, such as creator=someone"),
+    (
+        {"where": "colour=red"},
+        "cannot filter by 'colour': the fields to filter by are creator, licence, dataset, "
+        "sha256, key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "detail"), WRONG_SETTINGS)
+def test_wrong_settings(client: httpx.Client, settings: dict[str, str], detail: str) -> None:
+    image = {"image": png(8, 8)}
+    refused(client.post("/v1/attributions", files=image, data=settings), 422, "wrong-call", detail)
+    refused(
+        client.post("/v1/attributions", files=image, params=settings), 422, "wrong-call", detail
+    )
+
+
+WRONG_FEATURES = [
+    ("[]", "features must be a list of numbers, L2-normalised, of the synth mapper"),
+    ('"text"', "features must be a list of numbers, L2-normalised, of the synth mapper"),
+    ("[true]", "features must be a list of numbers, L2-normalised, of the synth mapper"),
+    ("[NaN]", "features must be finite numbers"),
+    ("[1e39]", "features must be finite numbers"),
+    (f"[{'9' * 400}]", "features must be finite numbers"),
+    ("[1, 0]", "2 features were given, the model has 512"),
+    (json.dumps([1.0] * 512), "features of 'features' are not L2-normalised: norm 22.63"),
+]
+
+
+@pytest.mark.parametrize(("features", "detail"), WRONG_FEATURES)
+def test_wrong_features(client: httpx.Client, features: str, detail: str) -> None:
+    response = client.post(
+        "/v1/attributions",
+        content=f'{{"features": {features}}}',
+        headers={"Content-Type": "application/json"},
+    )
+    refused(response, 422, "wrong-call", detail)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b'"\\ud800"', b"[]"])
+def test_other_than_a_json_object(client: httpx.Client, body: bytes) -> None:
+    response = client.post(
+        "/v1/attributions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code in (400, 422)
+    assert response.json()["detail"] in ("the body is not JSON", "the body must be a JSON object")
+
+
+BROKEN = "multipart/form-data; boundary=x"
+BODIES = [
+    ("text/plain", b"abc", 415),
+    ("multipart/form-data", b"abc", 400),
+    (BROKEN, b"", 422),
+    (BROKEN, b"abc", 400),
+    (BROKEN, b"--x\r\nno header\r\n\r\n\r\n--x--", 400),
+    (BROKEN, b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nabc\r\n--x--\r\n', 422),
+    (BROKEN, b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n", 400),
+    (
+        BROKEN,
+        b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n\r\n--x--\r\n',
+        422,
+    ),
+    ("multipart/form-data; boundary=" + "x" * 5000, b"--x", 400),
+    (
+        BROKEN + "; charset=nonsense",
+        b'--x\r\nContent-Disposition: form-data; name="k"\r\n\r\n\xff\r\n--x--\r\n',
+        422,
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "status"), BODIES)
+def test_broken_bodies(client: httpx.Client, kind: str, body: bytes, status: int) -> None:
+    for path in ("/v1/attributions", "/v1/attributions:batch"):
+        response = client.post(path, content=body, headers={"Content-Type": kind})
+        if path.endswith("batch") and response.status_code == 200:
+            assert b'"error"' in response.content  # an empty image is a line of its own
+            continue
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_neither_nothing_nor_two_things(client: httpx.Client) -> None:
+    detail = "give either one image (a file) or one url (a text)"
+    both = client.post(
+        "/v1/attributions", files={"image": png(8, 8)}, data={"url": "http://example.com/a.png"}
+    )
+    refused(both, 422, "wrong-call", detail)
+    nothing = client.post("/v1/attributions", files={"other": png(8, 8)})
+    refused(nothing, 422, "wrong-call", detail)
+
+
+def test_more_than_the_limits(small: httpx.Client) -> None:
+    refused(
+        small.post("/v1/attributions", files={"image": b"x" * 20_001}),
+        413,
+        "more-bytes-than-the-limit",
+        "more bytes than the limit of 20,000",
+    )
+    refused(
+        small.post("/v1/attributions", files={"image": b"x" * 200_000}),
+        413,
+        "more-bytes-than-the-limit",
+        f"more bytes than the limit of {20_000 + 64 * 1024:,}",
+    )
+    refused(
+        small.post("/v1/attributions", files={"image": png(101, 100)}),
+        413,
+        "more-pixels-than-the-limit",
+        "more pixels than the limit: 101 x 100 pixels, the limit is 10000",
+    )
+    assert small.post("/v1/attributions", files={"image": png(100, 100)}).status_code == 200
+    many = small.post("/v1/attributions:batch", files=[("image", png(8, 8))] * 4)
+    assert (many.status_code, many.json()["detail"]) == (
+        400,
+        "Too many files. Maximum number of files is 3.",
+    )
+
+
+def test_a_body_without_a_length_is_cut_off_at_the_limit(small: httpx.Client) -> None:
+    def endless() -> Any:
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(10_000):
+            yield b"x" * 10_000
+
+    headers = {"Content-Type": BROKEN}
+    try:
+        response = small.post("/v1/attributions", content=endless(), headers=headers)
+    except (httpx.WriteError, httpx.RemoteProtocolError):
+        pass  # the service hung up while we still wrote
+    else:
+        assert response.status_code == 413
+    assert small.get("/healthz").status_code == 200
+
+
+def test_hostile_images_are_refused_with_a_reason_and_the_service_stays_up(
+    small: httpx.Client,
+) -> None:
+    rng = np.random.default_rng(0)
+    whole = png(90, 90)
+    for number in range(120):
+        kind = number % 3
+        if kind == 0:
+            data = rng.bytes(int(rng.integers(1, 3000)))
+        elif kind == 1:
+            data = whole[: int(rng.integers(1, len(whole) // 2))]
+        else:
+            data = whole[:24] + rng.bytes(int(rng.integers(1, 500)))
+        response = small.post("/v1/attributions", files={"image": data})
+        assert response.status_code in (413, 422), (number, response.text)
+        assert response.json()["detail"]
+    assert small.get("/readyz").status_code == 200
+
+
+def test_hostile_names_are_only_text(client: httpx.Client) -> None:
+    name = "../../etc/<script>alert(1)</script>\u202e.png"
+    answer = client.post("/v1/attributions?k=1", files={"image": (name, png(8, 8))})
+    assert answer.status_code == 200
+    assert "<script>" in answer.json()["query"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("http://127.0.0.1/a.png", "not-a-public-address"),
+        ("http://localhost:8723/v1/info", "not-a-public-address"),
+        ("http://169.254.169.254/latest/meta-data/", "not-a-public-address"),
+        ("http://[::1]/", "not-a-public-address"),
+        ("http://[::ffff:10.0.0.1]/", "not-a-public-address"),
+        ("http://2130706433/", "not-a-public-address"),
+        ("file:///etc/passwd", "not-a-web-address"),
+        ("gopher://127.0.0.1/", "not-a-web-address"),
+        ("nonsense", "not-a-web-address"),
+    ],
+)
+def test_addresses_that_are_not_public(client: httpx.Client, address: str, kind: str) -> None:
+    response = client.post("/v1/attributions", files={"url": (None, address)})
+    assert (response.status_code, response.json()["type"]) == (422, f"urn:attrib:problem:{kind}")
+
+
+def test_a_url_where_private_addresses_are_allowed(
+    serve: Any, own: Path, web: Any, make_jpeg: Callable[[int], bytes]
+) -> None:
+    web.redirect("/moved", "/image/3")
+    web.redirect("/loop", "/loop")
+    with serve(own, allow_private_urls=True) as address, httpx.Client(base_url=address) as client:
+
+        def ask(path: str) -> httpx.Response:
+            at = web.url(path, "127.0.0.1")
+            return client.post("/v1/attributions?k=2", files={"url": (None, at)}, timeout=60)
+
+        by_url, by_file = ask("/moved").json(), {"image": make_jpeg(3)}
+        assert by_url["rows"] == client.post("/v1/attributions?k=2", files=by_file).json()["rows"]
+        assert by_url["query"] == web.url("/moved", "127.0.0.1")
+        assert "robots" not in str(web.requests)
+        assert ask("/loop").json()["detail"] == "too many redirects: more than 5"
+        web.respond("/text", 200, b"words", kind="text/plain")
+        assert ask("/text").status_code == 422
+
+
+def test_a_request_that_is_no_http(url: str, client: httpx.Client) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"\x00\x01 nonsense\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 400")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(
+            b"POST /v1/attributions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+        )  # and hang up in the middle
+    assert client.get("/healthz").status_code == 200
+
+
+def test_other_paths_and_methods(client: httpx.Client) -> None:
+    refused(client.get("/nothing"), 404, "not-found", "there is nothing here")
+    refused(client.put("/v1/attributions"), 405, "method-not-allowed", "this cannot be done here")
+    assert client.get("/assets/..%2F..%2Fpyproject.toml").status_code == 404
+    assert client.get("/assets/%2Fetc%2Fpasswd").status_code == 404
+
+
+def test_a_full_service_says_when_to_come_again(serve: Any, own: Path, generated: Path) -> None:
+    image = {"image": generated.read_bytes()}
+    with serve(own, max_in_flight=1) as address, httpx.Client(base_url=address) as client:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as uploading:
+            uploading.sendall(
+                b"POST /v1/attributions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
+            )
+            deadline = time.monotonic() + 10
+            while "attrib_requests_in_flight 1.0" not in client.get("/metrics").text:
+                assert time.monotonic() < deadline
+            busy = client.post("/v1/attributions", files=image)
+            assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
+            assert busy.json()["type"] == "urn:attrib:problem:busy"
+        with attrib.connect(address) as patient:  # comes again by itself
+            assert patient.query(generated, k=1).k == 1
