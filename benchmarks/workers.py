@@ -9,8 +9,9 @@ Redis is up before the clock starts:
     one       one worker process of two threads, this process coordinating
     two       two worker processes of one thread each
 
-Ratios are taken round by round. Then S planned shards of no work at all, done by a thread that only
-writes their results: what is left is planning, sending, watching and taking in.
+Ratios are taken round by round, of wall time and of the processor time of all processes together,
+which tells more where the machine has other work. Then S planned shards of no work at all, done by
+a thread that only writes their results: what is left is planning, sending, watching, taking in.
 """
 
 from __future__ import annotations
@@ -105,13 +106,15 @@ def speed(
     model = model.with_weights(embedder.weights_hash)
     settings = IngestSettings(shard_size=options.shard_size, decode_threads=2)
     rates: dict[str, list[float]] = {"process": [], "one": [], "two": []}
+    spent: dict[str, list[float]] = {"process": [], "one": [], "two": []}
     for turn in range(options.rounds):
         data = folder / f"process-{turn}"
         with collection(data, model) as into:
             sources = open_sources([str(source)])
-            began = time.monotonic()
+            began, cpu = time.monotonic(), cpu_s()
             ingest(into, lambda: embedder, sources, "set", settings=settings)
             rates["process"].append(options.count / (time.monotonic() - began))
+            spent["process"].append(cpu_s() - cpu)
         for name, count, threads in (("one", 1, 2), ("two", 2, 1)):
             worker = subprocess.Popen(
                 [sys.executable, "-c", _WORKER, url, str(count), str(threads)], cwd=ROOT
@@ -124,23 +127,43 @@ def speed(
                         into, open_sources([str(few)]), "few", redis=url, settings=warm
                     )
                     sources = open_sources([str(source)])
-                    began = time.monotonic()
+                    began, cpu = time.monotonic(), cpu_s()
                     ingest_with_workers(into, sources, "set", redis=url, settings=settings)
                     rates[name].append(options.count / (time.monotonic() - began))
+                    spent[name].append(cpu_s() - cpu)
             finally:
                 worker.terminate()
                 worker.wait()
-    ratios = {
-        name: [theirs / ours for theirs, ours in zip(rates[name], rates["process"], strict=True)]
-        for name in ("one", "two")
-    }
     return {
         "images_per_s": {name: [round(r, 1) for r in some] for name, some in rates.items()},
-        "beside_process": {name: [round(r, 3) for r in some] for name, some in ratios.items()},
-        "median_beside_process": {
-            name: round(statistics.median(some), 3) for name, some in ratios.items()
+        "images_per_cpu_s": {
+            name: [round(options.count / s, 1) for s in some] for name, some in spent.items()
         },
+        "speed_beside_process": beside(rates),
+        "work_beside_process": beside(spent),
     }
+
+
+def beside(measured: dict[str, list[float]]) -> dict[str, object]:
+    """Ratios to the process's of each round, and their median."""
+    found: dict[str, object] = {}
+    for name in ("one", "two"):
+        ratios = [a / b for a, b in zip(measured[name], measured["process"], strict=True)]
+        found[name] = [round(ratio, 3) for ratio in ratios]
+        found[f"{name}, median"] = round(statistics.median(ratios), 3)
+    return found
+
+
+def cpu_s() -> float:
+    """Processor time so far of this process and all living ones below it."""
+    total, waiting = 0.0, [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            waiting.extend(int(child) for child in (task / "children").read_text().split())
+    return total
 
 
 @contextmanager

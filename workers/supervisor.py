@@ -201,6 +201,7 @@ def _start(one: _Process, settings: WorkerSettings) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*settings.program, one.config.dumps()],
         stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,  # Celery's words at its end
         start_new_session=True,
         env={**os.environ, REDIS_VARIABLE: one.config.redis},
     )
