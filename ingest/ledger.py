@@ -221,17 +221,23 @@ class Ledger:
 
     @staticmethod
     def _replace_tar(db: sqlite3.Connection, row: ShardRow, tar: TarRow) -> None:
-        gone = (row.dataset, tar.path, row.number)
+        # All its keys begin with its stem: a range of the primary key, however large the ledger.
+        keys = (f"{tar.stem}/", f"{tar.stem}0")  # '0' follows '/'
+        gone = (row.dataset, *keys, tar.path, row.number)
         db.execute(
             "INSERT OR REPLACE INTO removals SELECT dataset, key, shard, 1 FROM items "
-            "WHERE dataset = ? AND origin = ? AND shard <> ? AND usable = 1",
+            "WHERE dataset = ? AND key >= ? AND key < ? AND origin = ? AND shard <> ? "
+            "AND usable = 1",
             gone,
         )
-        db.execute("DELETE FROM items WHERE dataset = ? AND origin = ? AND shard <> ?", gone)
-        prefix = f"{tar.stem}/"
         db.execute(
-            "DELETE FROM rejects WHERE dataset = ? AND (key = ? OR substr(key, 1, ?) = ?)",
-            (row.dataset, tar.stem, len(prefix), prefix),
+            "DELETE FROM items WHERE dataset = ? AND key >= ? AND key < ? AND origin = ? "
+            "AND shard <> ?",
+            gone,
+        )
+        db.execute("DELETE FROM rejects WHERE dataset = ? AND key = ?", (row.dataset, tar.stem))
+        db.execute(
+            "DELETE FROM rejects WHERE dataset = ? AND key >= ? AND key < ?", (row.dataset, *keys)
         )
         db.execute(
             "INSERT OR REPLACE INTO tars VALUES (?, ?, ?, ?)",
