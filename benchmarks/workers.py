@@ -40,6 +40,7 @@ from embed.embedder import Embedder
 from embed.model import AttributionModel
 from embed.registry import find_model
 from ingest.errors import RejectReason
+from ingest.ledger import TarRow
 from ingest.record import Reject
 from ingest.source import Source, TarSource, open_sources
 from search.admission import Origin
@@ -110,6 +111,8 @@ def speed(
     for turn in range(options.rounds):
         data = folder / f"process-{turn}"
         with collection(data, model) as into:
+            warm = IngestSettings(shard_size=8)
+            ingest(into, lambda: embedder, open_sources([str(few)]), "few", settings=warm)
             sources = open_sources([str(source)])
             began, cpu = time.monotonic(), cpu_s()
             ingest(into, lambda: embedder, sources, "set", settings=settings)
@@ -121,8 +124,7 @@ def speed(
             )
             try:
                 with collection(folder / f"{name}-{turn}", model) as into:
-                    # The model is loaded by all of them: more shards than there are processes.
-                    warm = IngestSettings(shard_size=8)
+                    # More shards than there are processes: all of them load the model.
                     ingest_with_workers(
                         into, open_sources([str(few)]), "few", redis=url, settings=warm
                     )
@@ -178,21 +180,23 @@ class Times:
 
     def __init__(self) -> None:
         self.at: list[float] = []
+        self.cpu: list[float] = []
 
     def start(self, pending: int | None) -> None:
         """The clock starts."""
-        self.at.append(time.monotonic())
+        self.advance(0)
 
     def advance(self, images: int) -> None:
         """A shard is in."""
         self.at.append(time.monotonic())
+        self.cpu.append(time.thread_time())
 
     def building(self) -> None:
         """Nothing to do."""
 
 
 def scheduling(shards: int, url: str, folder: Path) -> dict[str, object]:
-    """Milliseconds a shard, of all and of each thousand."""
+    """Milliseconds a shard, of all and of each tenth; processor time is the coordinator's alone."""
     tars = folder / "tars"
     tars.mkdir()
     sources: list[Source] = []
@@ -214,12 +218,16 @@ def scheduling(shards: int, url: str, folder: Path) -> dict[str, object]:
         thread.join()
     assert report.ingest.shards == shards
     part = max(1, shards // 10)
-    marks = times.at[::part]
-    each = [1000 * (b - a) / part for a, b in pairwise(marks)]
+
+    def by_tenth(clock: list[float]) -> list[float]:
+        return [round(1000 * (b - a) / part, 2) for a, b in pairwise(clock[::part])]
+
     return {
         "scheduled": shards,
         "ms_per_shard": round(1000 * (times.at[-1] - times.at[0]) / shards, 2),
-        "ms_per_shard_by_tenth": [round(ms, 2) for ms in each],
+        "ms_per_shard_by_tenth": by_tenth(times.at),
+        "cpu_ms_per_shard": round(1000 * (times.cpu[-1] - times.cpu[0]) / shards, 2),
+        "cpu_ms_per_shard_by_tenth": by_tenth(times.cpu),
     }
 
 
@@ -233,7 +241,8 @@ def answer(url: str, ended: threading.Event) -> None:
         body = json.loads(base64.b64decode(json.loads(taken[1])["body"]))
         order = read_order(body[0][0])
         origin = Origin(order.spec.origin, order.spec.signature)
-        reject = Reject(order.spec.name, order.spec.name, RejectReason.NOT_AN_IMAGE)
+        key = f"{Path(origin.path).stem}/image"
+        reject = Reject(key, order.spec.name, RejectReason.NOT_AN_IMAGE)
         write_result(
             order.features,
             Result(
@@ -245,6 +254,7 @@ def answer(url: str, ended: threading.Event) -> None:
                 worker="nobody",
                 seconds=0.0,
                 outcomes=[Outcome(reject, origin)],
+                tar=TarRow(origin.path, origin.signature, Path(origin.path).stem),
             ),
         )
 

@@ -3,6 +3,7 @@
     attrib                          the queue of tasks (Celery's)
     attrib:wanted:<plan>:<number>   the sending of that shard that counts, or '-' where none does
     attrib:beat:<plan>:<number>     what a worker is doing with it; gone some time after its death
+    attrib:workers                  names of workers that lived of late
     attrib:worker:<name>            that a worker lives
     attrib:refused:<name>           why a worker does no work
     attrib:model:<fingerprint>      the model folder to embed with
@@ -28,6 +29,8 @@ __all__ = ["NOT_WANTED", "QUEUE", "Beat", "Board", "WorkerState", "shown_address
 
 QUEUE = "attrib"
 NOT_WANTED = "-"
+_WORKERS = "attrib:workers"
+_REFUSED_S = 3_600
 _DAY_S = 86_400
 _CONNECT_S = 5.0
 _ANSWER_S = 15.0
@@ -154,10 +157,11 @@ class Board:
 
     def live(self, state: WorkerState, lease_s: float) -> None:
         """Say that a worker lives."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.sadd(_WORKERS, state.name)
         text = json.dumps(asdict(state))
-        self._ask(
-            self._redis.set, f"attrib:worker:{state.name}", text, px=max(1, round(1000 * lease_s))
-        )
+        pipe.set(f"attrib:worker:{state.name}", text, px=max(1, round(1000 * lease_s)))
+        self._ask(pipe.execute)
 
     def leave(self, name: str) -> None:
         """A worker ends."""
@@ -165,20 +169,27 @@ class Board:
 
     def workers(self) -> list[WorkerState]:
         """The workers that live, by name."""
-        texts = self._values("attrib:worker:*")
-        found = [WorkerState(**json.loads(text)) for text in texts.values()]
-        return sorted(found, key=lambda state: state.name)
+        texts = self._of_workers("attrib:worker:")
+        return [WorkerState(**json.loads(text)) for text in texts.values()]
 
     def refuse(self, name: str, why: str) -> None:
         """Say why a worker does no work."""
-        self._ask(self._redis.set, f"attrib:refused:{name}", why, ex=3600)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.sadd(_WORKERS, name)
+        pipe.set(f"attrib:refused:{name}", why, ex=_REFUSED_S)
+        self._ask(pipe.execute)
 
     def refusals(self) -> dict[str, str]:
         """Why workers did no work within the last hour, by worker."""
-        return {
-            key.removeprefix("attrib:refused:"): text
-            for key, text in sorted(self._values("attrib:refused:*").items())
-        }
+        return self._of_workers("attrib:refused:")
+
+    def tidy(self) -> None:
+        """Forget the names of those who neither live nor refuse."""
+        known = self.workers()
+        names = {worker.name for worker in known} | self.refusals().keys()
+        gone = [name for name in self._ask(self._redis.smembers, _WORKERS) if name not in names]
+        if gone:
+            self._ask(self._redis.srem, _WORKERS, *gone)
 
     # -- the model -----------------------------------------------------------------------------
 
@@ -190,12 +201,13 @@ class Board:
         """The model folder of that fingerprint; None where Redis has it not, or not any more."""
         return cast("str | None", self._ask(self._redis.get, f"attrib:model:{fingerprint}"))
 
-    def _values(self, pattern: str) -> dict[str, str]:
-        keys = self._ask(lambda: list(self._redis.scan_iter(pattern, count=1000)))
-        if not keys:
+    def _of_workers(self, prefix: str) -> dict[str, str]:
+        """A text of each worker, by its name."""
+        names = sorted(self._ask(self._redis.smembers, _WORKERS))
+        if not names:
             return {}
-        texts = self._ask(self._redis.mget, keys)
-        return {key: text for key, text in zip(keys, texts, strict=True) if text is not None}
+        texts = self._ask(self._redis.mget, [prefix + name for name in names])
+        return {name: text for name, text in zip(names, texts, strict=True) if text is not None}
 
     def _ask(self, call: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401 (the vendor's types)
         import redis

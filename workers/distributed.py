@@ -66,7 +66,7 @@ def ingest_with_workers(
     ledger = collection.ledger
     with ExitStack() as opened:
         board = opened.enter_context(closing(Board(redis)))
-        board.ping()
+        board.tidy()
         opened.enter_context(coordinating(root))
         jobs = opened.enter_context(Jobs(jobs_path(root)))
         jobs.set_fact("request", None)
