@@ -141,3 +141,33 @@ def test_a_newer_or_damaged_ledger_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataFolderError) as caught:
         Ledger(path)
     assert str(caught.value) == f"cannot use the ledger {path}: file is not a database"
+
+
+def test_a_replaced_tar_takes_only_its_own_keys_along(tmp_path: Path) -> None:
+    """Stems that begin alike, on both sides of it in the order of keys."""
+    ledger = Ledger(tmp_path / "l.sqlite")
+    for number, stem in enumerate(("a", "a-b", "a0", "a.b")):
+        path = f"/src/{stem}.tar"
+        row = ShardRow(number, "set", path, 1, 2)
+        entries = [Entry(f"{stem}/1", path, "1", True)]
+        rejects = [Reject(key, path, RejectReason.NOT_AN_IMAGE) for key in (f"{stem}/2", stem)]
+        ledger.finish(row, entries, rejects, tar=TarRow(path, "1", stem))
+    row = ShardRow(9, "set", "/src/a.tar", 1, 0)
+    entry = Entry("a/3", "/src/a.tar", "2", True)
+    ledger.finish(row, [entry], [], tar=TarRow("/src/a.tar", "2", "a"))
+    assert set(ledger.known("set", ["a/1", "a/3", "a-b/1", "a0/1", "a.b/1"])) == {
+        "a/3",
+        "a-b/1",
+        "a0/1",
+        "a.b/1",
+    }
+    assert ledger.removals() == [Removal("set", "a/1", 0, True)]
+    assert [reject.key for _, reject in ledger.rejects()] == [
+        "a-b",
+        "a-b/2",
+        "a.b",
+        "a.b/2",
+        "a0",
+        "a0/2",
+    ]
+    ledger.close()
