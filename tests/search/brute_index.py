@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -76,7 +77,8 @@ class BruteIndex:
         return len(self._matching(where))
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
-        raise NotImplementedError
+        values = (payload[field] for _, payload in self.points.values() if payload.get(field))
+        return dict(Counter(values).most_common(limit))
 
     def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[uuid.UUID]]:
         ids = self._matching(where)
