@@ -124,6 +124,7 @@ class Coordinator:
             moved |= self._collect()
             self._dispatcher.talk()
             if self._exhausted and not self._flights:
+                self._dispatcher.last_words()
                 self._say(running=False)
                 return
             now = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,6 +141,11 @@ class Dispatcher:
         except WorkersError as exc:
             self._redis_away(exc)
 
+    def last_words(self) -> None:
+        """Tell of refusals since the last look, where others were quick to do the work."""
+        with suppress(WorkersError):  # all is done: whether Redis answers matters no more
+            self._tell_refusals()
+
     def _redis_away(self, exc: WorkersError) -> None:
         if not self.away:
             self.away = True
@@ -154,10 +160,7 @@ class Dispatcher:
         self._board.publish(self._fingerprint, self._packed)
         alive = self._board.workers()
         self.workers = len(alive)
-        for name, why in self._board.refusals().items():
-            if f"{name}: {why}" not in self._told:
-                self._told.add(f"{name}: {why}")
-                self._notice(f"worker {name} refuses: {why}")
+        self._tell_refusals()
         if alive:
             self._alone_since = now
         elif now - self._alone_since > _NO_WORKER_S:
@@ -166,6 +169,12 @@ class Dispatcher:
                 "`attrib worker`, on any machine that sees this Redis"
             )
             self._alone_since = now + _REMIND_S - _NO_WORKER_S
+
+    def _tell_refusals(self) -> None:
+        for name, why in self._board.refusals().items():
+            if f"{name}: {why}" not in self._told:
+                self._told.add(f"{name}: {why}")
+                self._notice(f"worker {name} refuses: {why}")
 
     def _watch(self) -> None:
         """Signs of life of what was sent, and what to do without."""
