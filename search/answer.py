@@ -88,12 +88,15 @@ class Attribution:
         remaining_interval: of `remaining`.
         method: how the shares were computed, see `Method`.
         support: training images with influence above 0; None where it is not known exactly.
-        population: training images in the collection.
+        population: training images in the collection, less those of `without`.
         k: rows asked for.
+        mass: the rows end with the one at which their influence reaches this; None for all `k`.
         groups: of `group_by`, over the whole support where it was fetched whole (always where
             `method` is `complete`), else over the nearest ones that were; the rest is in
             `groups_remaining`.
         where: the filter on rows; shares are always of the whole training set.
+        without: which training images the answer takes not to be there: neither rows nor in the
+            shares of the others; empty for none.
         model: name of the attribution model.
         fingerprint: of the whole model; `calibrator`: tau, b, whether fitted and on what.
         index: backend, collection and the settings that decide recall (ef, quantization).
@@ -113,6 +116,8 @@ class Attribution:
     calibrator: Mapping[str, Any]
     index: Mapping[str, Any]
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    without: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    mass: float | None = None
     group_by: str = ""
     groups: tuple[Group, ...] = ()
     groups_remaining: float = 0.0

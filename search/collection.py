@@ -242,22 +242,33 @@ class Collection:
         names: Sequence[str],
         *,
         k: int = 50,
+        mass: float | None = None,
         where: Where | None = None,
+        without: Where | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> list[Attribution]:
         """The answers to queries whose `synth` features (queries, dim) are at hand.
 
+        See `Attributor.attribute`.
+
         Raises:
-            UsageError: k < 1, or a filter on a field that has no index.
-            RunError: an empty collection.
+            UsageError: k < 1, a mass that is no share, or a filter on a field that has no index.
+            RunError: an empty collection, or nothing left of it.
         """
         if self._attributor is None:
             self._attributor = Attributor(
                 self.index, self.model.name, self.model.fingerprint, self.model.calibrator
             )
         return self._attributor.attribute(
-            features, names, k=k, where=where, group_by=group_by, exact=exact
+            features,
+            names,
+            k=k,
+            mass=mass,
+            where=where,
+            without=without,
+            group_by=group_by,
+            exact=exact,
         )
 
     def recalibrate(self, calibrator: Calibrator) -> None:
