@@ -76,11 +76,11 @@ def make_app(engine: Engine, settings: ServiceSettings, metrics: Metrics) -> Fas
     handle_errors(app)
     for router in (answer_routes(state), image_routes(state), page_routes(state)):
         app.include_router(router)
-    _complete(app)
+    _complete(app, is_open=not settings.access.read_keys)
     return app
 
 
-def _complete(app: FastAPI) -> None:
+def _complete(app: FastAPI, *, is_open: bool) -> None:
     """Put into the OpenAPI document what FastAPI does not know: problems and keys."""
     made = app.openapi
 
@@ -98,7 +98,12 @@ def _complete(app: FastAPI) -> None:
                 del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(name, None)
-        document["security"] = [{}, {"bearer": []}, {"header": []}]
+        keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
+        document["security"] = [{}, *keys] if is_open else keys
+        paths = document["paths"]
+        for path in ("/healthz", "/readyz"):
+            paths[path]["get"]["security"] = [{}]
+        paths["/v1/images"]["delete"]["security"] = keys
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
