@@ -31,7 +31,7 @@ def small_picture(data: bytes, side: int, quality: int) -> bytes | None:
         return None
     image.thumbnail((side, side), reducing_gap=3.0)
     file = io.BytesIO()
-    image.save(file, "WEBP", quality=quality, method=4)
+    image.save(file, "WEBP", quality=quality, method=2)
     return file.getvalue()
 
 

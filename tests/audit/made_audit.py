@@ -152,7 +152,9 @@ def make_audit(
                 waiting = []
         writer.write_table(pa.Table.from_pylist(waiting, attributions_schema()))
     pq.write_table(pa.Table.from_pylist(table, images_schema()), out / IMAGES)
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / max(len(names), 1)), RESAMPLES)
+    counts = np.zeros((RESAMPLES, 0))
+    if names:
+        counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     remaining = [line["remaining"] for line in table]
     totals = [line for share in shares for line in share.lines(remaining, counts)]
     pq.write_table(pa.Table.from_pylist(totals, creators_schema()), out / CREATORS)

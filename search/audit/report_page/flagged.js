@@ -41,7 +41,8 @@ function section(flag, all, byKey) {
     const next = raised.slice(shown, shown + number);
     shown += next.length;
     more.hidden = shown >= raised.length;
-    more.textContent = `Show ${count(Math.min(STEP, raised.length - shown))} more of ${count(raised.length - shown)}`;
+    const left = raised.length - shown;
+    more.textContent = left > STEP ? `Show ${count(STEP)} more of ${count(left)}` : `Show the other ${count(left)}`;
     const made = await Promise.all(next.map((image) => pair(image, flag, raised, byKey)));
     list.append(...made);
     return made;
