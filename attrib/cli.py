@@ -8,6 +8,7 @@ import typer
 
 from attrib import __version__
 from attrib.commands import (
+    audit,
     calibrate,
     delete,
     evaluate,
@@ -60,6 +61,7 @@ def _options(
 
 app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
+app.add_typer(audit.app, name="audit")
 app.command("serve")(serve.serve)
 app.command("tune")(tune.tune)
 app.command("info")(info.info)

@@ -1,0 +1,131 @@
+"""Who answers an audit: a collection that is open here, or a service elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.shards import read_thumbnails
+from search.answer import Attribution, Row
+from search.audit.gallery import Part
+from search.audit.settings import AuditSettings
+from search.audit.sink import PartsSink
+from search.collection import Collection
+from search.pipeline import DecodePool, Embeds, IngestSettings, Pipeline
+from search.plan import Work
+from search.writer import Writer
+
+__all__ = ["Answers", "LocalAnswers"]
+
+
+class Answers(Protocol):
+    """What an audit needs of those who answer."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What there is, as `Collection.facts`."""
+        ...
+
+    def take(
+        self,
+        parts: Iterable[Part],
+        sink: PartsSink,
+        settings: AuditSettings,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Read the parts and have them attributed; the sink gets what comes of it, in order.
+
+        Raises:
+            AttribError: a source cannot be read, the backbone or the index fails, ...
+        """
+        ...
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """The training image's thumbnail, None where there is none."""
+        ...
+
+    def thumbnail(self, training_id: str) -> bytes | None:
+        """The same, as the bytes of an image file."""
+        ...
+
+
+class LocalAnswers:
+    """An open collection.
+
+    Args:
+        collection: to be closed by the caller.
+        backbone: called for the loaded backbone once there is something to embed.
+    """
+
+    def __init__(self, collection: Collection, backbone: Callable[[], Embeds]) -> None:
+        self._collection = collection
+        self._backbone = backbone
+
+    def facts(self) -> Mapping[str, Any]:
+        """As `Answers.facts`."""
+        return self._collection.facts()
+
+    def take(
+        self,
+        parts: Iterable[Part],
+        sink: PartsSink,
+        settings: AuditSettings,
+        advance: Callable[[int], None],
+    ) -> None:
+        """As `Answers.take`. The calling thread embeds; the sink works in a thread of its own."""
+        sizes = IngestSettings(
+            shard_size=settings.part_size,
+            batch_size=settings.batch_size,
+            decode_threads=settings.decode_threads,
+            limits=settings.limits,
+        )
+
+        def works() -> Iterator[tuple[int, Work]]:
+            for part in parts:
+                sink.expect(part)
+                yield part.number, part.work
+
+        sink.attribute = partial(self._attribute, settings=settings)
+        with Writer(sink) as writer, DecodePool(settings.decode_threads) as pool:
+            preprocessing = self._collection.model.backbone.preprocessing
+            Pipeline(
+                self._backbone, "gallery", preprocessing, sizes, pool, writer.put, advance
+            ).run(works())
+
+    def _attribute(
+        self, features: NDArray[np.float32], names: Sequence[str], settings: AuditSettings
+    ) -> list[Attribution]:
+        # The same rounding as in `Collection.features`.
+        half = features.astype(np.float16)
+        return self._collection.attribute(
+            self._collection.model.mappers.synth(half.astype(np.float32)),
+            names,
+            k=settings.k,
+            mass=settings.mass,
+            without=settings.without or None,
+            exact=settings.exact,
+        )
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """As `Answers.image_of`."""
+        return self._collection.image_of(row)
+
+    def thumbnail(self, training_id: str) -> bytes | None:
+        """As `Answers.thumbnail`."""
+        found = self._collection.index.fetch(
+            [UUID(training_id)], fields=["shard", "dataset", "key"]
+        )
+        payload = found[0]
+        if payload is None or payload.get("shard") is None:
+            return None
+        key = str(payload["key"])
+        folder = self._collection.folder.features(str(payload["dataset"]))
+        with suppress(OSError):
+            return read_thumbnails(folder, int(payload["shard"]), [key]).get(key)
+        return None
