@@ -58,6 +58,7 @@ class RunOrSubcommand(TyperGroup):
 
 app = typer.Typer(
     cls=RunOrSubcommand,
+    help="Attribute a whole gallery of generated images, and write a report.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
