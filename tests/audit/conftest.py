@@ -7,3 +7,4 @@ from pathlib import Path
 
 # Helper modules that lie beside the tests are imported by their names.
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1] / "search"))
