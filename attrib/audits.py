@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from attrib.client import Connected, connect
 from embed.registry import find_model
@@ -41,7 +41,6 @@ def audit_gallery(
     model: str | None = None,
     settings: AuditSettings | None = None,
     device: str | None = None,
-    precision: Precision = "auto",
     download: DownloadSettings | None = None,
     restart: bool = False,
     progress: Progress | None = None,
@@ -81,6 +80,7 @@ def audit_gallery(
                 progress=progress,
             )
     with Collection.open(Path(data), model=wanted) as collection:
+        precision = cast("Precision", settings.precision)
         answers = LocalAnswers(
             collection, lambda: collection.embedder(device=device, precision=precision)
         )

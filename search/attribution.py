@@ -26,6 +26,7 @@ __all__ = ["Attributor"]
 
 _FOLD_WINDOW = 512
 _NORM_TOLERANCE = 1e-2
+_TOLD = ("dataset", "creator", "licence", "url", "path", "caption")  # in the order of `Owner`
 _KEPT = 4  # finders, each with a sample of up to some ten megabytes
 
 
@@ -364,14 +365,8 @@ def _at_least(total: Normaliser, certain: float) -> Normaliser:
 
 
 def _owner(point_id: str, payload: Payload) -> Owner:
-    return Owner(
-        id=point_id,
-        key=str(payload.get("key") or point_id),
-        **{
-            field: str(payload.get(field) or "")
-            for field in ("dataset", "creator", "licence", "url", "path", "caption")
-        },
-    )
+    get = payload.get
+    return Owner(point_id, str(get("key") or point_id), *[str(get(n) or "") for n in _TOLD])
 
 
 def _calibrator_record(calibrator: Calibrator) -> Mapping[str, Any]:

@@ -205,6 +205,7 @@ def audit(
         exact=exact,
         copy_model=copy_model or "",
         thresholds=parse_thresholds(threshold or []),
+        precision=precision,
         part_size=part_size,
         batch_size=batch_size,
         limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
@@ -220,7 +221,6 @@ def audit(
             model=model,
             settings=settings,
             device=device,
-            precision=precision,
             restart=restart,
             progress=bar,
         )

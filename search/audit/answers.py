@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,9 @@ from PIL import Image
 
 from embed.shards import read_thumbnails
 from search.answer import Attribution, Row
+from search.attribution import Attributor
 from search.audit.gallery import Part
+from search.audit.remembered import remembered
 from search.audit.settings import AuditSettings
 from search.audit.sink import PartsSink
 from search.collection import Collection
@@ -66,6 +69,10 @@ class LocalAnswers:
     def __init__(self, collection: Collection, backbone: Callable[[], Embeds]) -> None:
         self._collection = collection
         self._backbone = backbone
+        model = collection.model
+        self._attributor = Attributor(
+            remembered(collection.index), model.name, model.fingerprint, model.calibrator
+        )
 
     def facts(self) -> Mapping[str, Any]:
         """As `Answers.facts`."""
@@ -91,19 +98,28 @@ class LocalAnswers:
                 sink.expect(part)
                 yield part.number, part.work
 
+        def backbone() -> Embeds:
+            loaded = self._backbone()
+            # Answers are many small objects: what is there already need not be gone through
+            # again and again for what may have become garbage, with all other threads waiting.
+            gc.freeze()
+            return loaded
+
         sink.attribute = partial(self._attribute, settings=settings)
-        with Writer(sink) as writer, DecodePool(settings.decode_threads) as pool:
-            preprocessing = self._collection.model.backbone.preprocessing
-            Pipeline(
-                self._backbone, "gallery", preprocessing, sizes, pool, writer.put, advance
-            ).run(works())
+        preprocessing = self._collection.model.backbone.preprocessing
+        try:
+            with Writer(sink) as writer, DecodePool(settings.decode_threads) as pool:
+                put = writer.put
+                Pipeline(backbone, "gallery", preprocessing, sizes, pool, put, advance).run(works())
+        finally:
+            gc.unfreeze()
 
     def _attribute(
         self, features: NDArray[np.float32], names: Sequence[str], settings: AuditSettings
     ) -> list[Attribution]:
         # The same rounding as in `Collection.features`.
         half = features.astype(np.float16)
-        return self._collection.attribute(
+        return self._attributor.attribute(
             self._collection.model.mappers.synth(half.astype(np.float32)),
             names,
             k=settings.k,

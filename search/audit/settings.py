@@ -29,6 +29,7 @@ class AuditSettings:
         without: training images that are left out, as if they were not in the collection.
         exact: compare with every training image.
         copy_model: backbone that near-copies are looked for with; '' for the similarity alone.
+        precision: that the backbone is asked to work at, see `embed.embedder.Embedder`.
         thresholds: of the flags.
         part_size: images of a part; what is lost at most when the process is killed.
         batch_size: images embedded, attributed and written at once.
@@ -42,6 +43,7 @@ class AuditSettings:
     without: Mapping[str, Sequence[str]] = field(default_factory=dict)
     exact: bool = False
     copy_model: str = ""
+    precision: str = "auto"
     thresholds: Thresholds = field(default_factory=Thresholds)
     part_size: int = 256
     batch_size: int = 32
@@ -76,6 +78,7 @@ class AuditSettings:
             "without": {name: sorted(values) for name, values in sorted(self.without.items())},
             "exact": self.exact,
             "copy_model": self.copy_model,
+            "precision": self.precision,
             "thresholds": asdict(self.thresholds),
             "part_size": self.part_size,
             "batch_size": self.batch_size,

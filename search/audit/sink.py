@@ -136,7 +136,7 @@ class PartsSink:
             key = self._named.key(row.key)
             of_image = lines_of(key, answer)
             for name, column in lines.items():
-                column.extend([line[name] for line in of_image])
+                column += [line[name] for line in of_image]
             images.append({**self._line(key, row, thumbnail, answer), LINES: len(of_image)})
         with writing(self._out):
             self._open.add(images, lines, thumbnails)
