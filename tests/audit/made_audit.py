@@ -313,7 +313,9 @@ def _summary(
         "totals": {
             "images": len(table),
             "rows": sum(line["sources"] for line in table),
-            "training_images": len(pool),
+            "training_images": sum(
+                line["training_images"] for line in totals if line["field"] == fields[0]
+            ),
             "remaining_mean": math.fsum(line["remaining"] for line in table) / max(len(table), 1),
             "effective_sources_median": median("effective_sources"),
             "top_influence_median": median("top_influence"),

@@ -54,7 +54,8 @@ function section(flag, all, byKey) {
     h("p", { class: "flag-words" }, h("bdi", {}, clean(about.definition, 1000))),
     h("p", { class: "hint" },
       told(about.threshold) ? `Threshold: ${told(about.threshold)}. ` : "",
-      told(about.error) ? `Measured error rate: ${told(about.error)}.` : ""),
+      told(about.error) ? `Measured error rate: ${told(about.error).replace(/\.$/, "")}.` : "",
+      told(about.measured_by) ? [" Measured by ", h("code", {}, told(about.measured_by)), "."] : ""),
     raised.length > 0 ? list : h("p", { class: "hint none" }, "No image of this gallery."),
     more,
     h("p", { class: "hint print-only" }, raised.length > FIRST ? "All of them are in images.parquet, and in the page itself." : ""));

@@ -123,7 +123,8 @@ function headCell([name, words, className]) {
         byId("heads").querySelector(`[data-sort="${name}"]`).focus();
       },
       "data-sort": name,
-    }, words, h("span", { "aria-hidden": "true" }, mark)));
+    }, words, h("span", { "aria-hidden": "true" }, mark)),
+    h("span", { class: "print-only" }, `${words}${mark}`));
 }
 
 function line(image) {

@@ -64,7 +64,7 @@ function showFigures() {
     [share(totals.remaining_mean ?? mean), "remaining influence", `mean; median ${share(median)}`],
     [decimal(totals.effective_sources_median ?? report.plots.effective.median), "effective sources", "median of an image"],
     [share(totals.top_influence_median ?? report.plots.top.median), "of the most influential training image", "median of an image"],
-    [count(report.blocks.training.items), "training images shown", `of ${count(totals.training_images ?? 0)} in the collection`],
+    [count(totals.training_images ?? 0), "training images with influence", `of ${count(part("collection").images ?? 0)} in the collection`],
     ["", "Flagged", flagged],
   ];
   byId("figures").replaceChildren(
