@@ -224,17 +224,21 @@ class Collection:
 
     def features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """(images, dim) `synth` features of decoded RGB images."""
-        embedder = self.embedder()
+        apply = self.model.backbone.preprocessing.apply
         parts = []
         for start in range(0, len(images), _BATCH):
-            pixels = [
-                self.model.backbone.preprocessing.apply(image)
-                for image in images[start : start + _BATCH]
-            ]
-            # The same rounding as the training images' features went through on their way to disk.
-            half = embedder.embed(np.stack(pixels)).astype(np.float16)
-            parts.append(self.model.mappers.synth(half.astype(np.float32)))
+            pixels = [apply(image) for image in images[start : start + _BATCH]]
+            parts.append(self.features_of_pixels(np.stack(pixels)))
         return np.concatenate(parts)
+
+    def features_of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(images, dim) `synth` features of a batch as `Preprocessing.apply` makes it.
+
+        pixels: uint8 (images, crop, crop, 3).
+        """
+        # The same rounding as the training images' features went through on their way to disk.
+        half = self.embedder().embed(pixels).astype(np.float16)
+        return self.model.mappers.synth(half.astype(np.float32))
 
     def attribute(
         self,

@@ -102,6 +102,7 @@ class Engine:
         self._loaded: Collection | None = None
         self._attributor: Attributor | None = None
         self._clock = Clock()
+        self._decoding = 0  # images that the model may soon have; changed in the event loop alone
         # Takedowns and searches take turns: an answer must not lose a training image half-way.
         self._index_turn = threading.Lock()
         self._thumbnails: Kept[bytes] = Kept(_THUMBNAIL_CACHE_BYTES)
@@ -112,6 +113,7 @@ class Engine:
             self._embed,
             largest=settings.embed_batch,
             wait_s=settings.embed_wait_s,
+            coming=lambda: self._decoding > 0,
         )
         self._index_thread: Batcher[Asked, Attribution | Exception] = Batcher(
             "attrib-index", self._search, largest=settings.search_batch, wait_s=0
@@ -182,7 +184,11 @@ class Engine:
         Raises:
             ImageError: not an image that can be used.
         """
-        return await self.run(self._read, data)
+        self._decoding += 1
+        try:
+            return await self.run(self._read, data)
+        finally:
+            self._decoding -= 1
 
     def _read(self, data: bytes) -> QueryImage:
         began = time.perf_counter()
@@ -210,9 +216,7 @@ class Engine:
     def _embed(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         assert self._loaded is not None  # noqa: S101 (no request is accepted before)
         began = time.perf_counter()
-        # The same rounding as in `Collection.features`.
-        half = self._loaded.embedder().embed(np.stack(pixels)).astype(np.float16)
-        features = self._loaded.model.mappers.synth(half.astype(np.float32))
+        features = self._loaded.features_of_pixels(np.stack(pixels))
         self._metrics.stage_seconds.labels("embed").observe(time.perf_counter() - began)
         self._metrics.batch_size.labels("embed").observe(len(pixels))
         return features

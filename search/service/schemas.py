@@ -183,6 +183,7 @@ _SETTINGS: dict[str, Any] = {
     "group_by": {
         "type": "string",
         "maxLength": MAX_TEXT,
+        "pattern": r"^(?![\[{])",
         "description": "Sum influence by a field.",
         "example": "creator",
     },
@@ -223,11 +224,11 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
         return {"requestBody": {"required": True, "content": content}}
     if kind == "one":
         own: dict[str, Any] = {
-            "image": {**_FILE, "description": "The generated image."},
+            "image": {**_FILE, "description": "The generated image; or give url."},
             "url": {
                 "type": "string",
                 "minLength": 1,
-                "description": "Or its address, of a public web server.",
+                "description": "Instead of image: its address, of a public web server.",
             },
         }
         features = {
@@ -238,10 +239,7 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
         }
         content = {
             "multipart/form-data": {
-                "schema": {
-                    **_object({**own, **_SETTINGS}),
-                    "oneOf": [{"required": ["image"]}, {"required": ["url"]}],
-                },
+                "schema": _object({**own, **_SETTINGS}),
                 "encoding": _ENCODING,
             },
             "application/json": {

@@ -238,7 +238,7 @@ def _flag(text: str, name: str) -> bool:
 
 
 def _field_name(value: object) -> str:
-    if not isinstance(value, str) or not _is_text(value):
+    if not isinstance(value, str) or not _is_text(value) or value.startswith(("[", "{")):
         raise _wrong("group_by must be the name of a field")
     return value
 

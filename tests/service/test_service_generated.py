@@ -22,8 +22,9 @@ MINUTES = 1 if AN_OPERATION <= 10 else 20
 KEY = "a-write-key"
 
 # What the document cannot say, so that requests that keep to it may be refused all the same: an
-# image must be one that can be decoded, an address one that can be reached, and features as many as
-# the model has, and L2-normalised. And what it does not know: a key, and a training image.
+# image must be one that can be decoded, an address one that can be reached, not both may be given,
+# and features must be as many as the model has, and L2-normalised. And what it does not know: the
+# key, and a training image.
 CONFIG = """
 [auth.openapi]
 header = {{ api_key = "{key}" }}

@@ -91,6 +91,7 @@ def test_settings_of_the_url_are_looked_at_where_the_body_has_others(client: htt
         ({"k": [5]}, "k must be a whole number from 1 to 1000"),
         ({"exact": "true"}, "exact must be true or false"),
         ({"group_by": 1}, "group_by must be the name of a field"),
+        ({"group_by": "[]"}, "group_by must be the name of a field"),
         ({"where": "creator=a"}, "where must be a list of texts, such as creator=someone"),
         ({"where": [1]}, "where must be field=value, such as creator=someone"),
     ],
