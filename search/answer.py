@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class Row:
         return tuple(dict.fromkeys(owner.creator for owner in self.owners))
 
 
+def _row_dict(row: Row) -> dict[str, Any]:
+    plain = {name: value for name, value in vars(row).items() if name != "payload"}
+    return {**plain, "owners": tuple(dict(vars(owner)) for owner in row.owners)}
+
+
 @dataclass(frozen=True)
 class Group:
     """Influence summed over the support by a payload field; `value` is '' where it is unknown."""
@@ -125,9 +130,12 @@ class Attribution:
 
     def to_dict(self) -> dict[str, Any]:
         """The whole answer as JSON values."""
-        answer = asdict(self)
-        for row in answer["rows"]:
-            del row["payload"]
+        # Not `asdict`: its deep copies took 2 ms for 50 rows, a fifth of a whole answer.
+        answer = dict(vars(self))
+        answer["rows"] = tuple(_row_dict(row) for row in self.rows)
+        answer["groups"] = tuple(dict(vars(group)) for group in self.groups)
+        for name in ("calibrator", "index", "where", "without"):
+            answer[name] = dict(answer[name])
         return answer
 
     def to_pandas(self) -> pd.DataFrame:
