@@ -16,6 +16,7 @@ from attrib.commands import (
     info,
     ingest,
     models,
+    payout,
     plan,
     query,
     reindex,
@@ -62,6 +63,7 @@ def _options(
 app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
 app.add_typer(audit.app, name="audit")
+app.command("payout")(payout.payout)
 app.command("serve")(serve.serve)
 app.command("tune")(tune.tune)
 app.command("info")(info.info)

@@ -49,6 +49,10 @@ class RunOrSubcommand(TyperGroup):
             return super().make_context(info_name, args, parent, **extra)
         return self._run.make_context(info_name, args, parent, **extra)
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        """The subcommand of that name; the run, where the word names none."""
+        return super().get_command(ctx, cmd_name) or self._run
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         """The help of the run, and then the subcommands."""
         self._run.rich_markup_mode = None  # type: ignore[attr-defined]
