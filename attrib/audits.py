@@ -13,6 +13,8 @@ from ingest.download_settings import DownloadSettings
 from ingest.errors import ImageError, ModelMismatchError, RunError
 from ingest.source import open_sources
 from search.audit.answers import LocalAnswers
+from search.audit.embedded import EmbeddedElsewhere
+from search.audit.folder import AuditFolder
 from search.audit.gallery import Gallery
 from search.audit.run import AuditReport, run_audit
 from search.audit.service import ServiceAnswers
@@ -20,14 +22,16 @@ from search.audit.settings import AuditSettings
 from search.collection import Collection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from PIL import Image
 
+    from attrib.through_workers import ThroughWorkers
     from embed.embedder import Precision
+    from ingest.source import Source
     from search.answer import Attribution, Row
-    from search.ingestion import Progress
+    from search.ingestion import IngestSettings, Progress
 
 __all__ = ["ServiceAnswerer", "audit_gallery"]
 
@@ -42,6 +46,7 @@ def audit_gallery(
     settings: AuditSettings | None = None,
     device: str | None = None,
     download: DownloadSettings | None = None,
+    through: ThroughWorkers | None = None,
     restart: bool = False,
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -55,6 +60,7 @@ def audit_gallery(
         model: refuse to answer with another model than this.
         settings: what is asked.
         download: how the images of lists of URLs are fetched.
+        through: workers that embed the gallery, in place of this process.
         restart: begin anew, whatever audit is in `out`.
 
     Raises:
@@ -80,11 +86,56 @@ def audit_gallery(
                 progress=progress,
             )
     with Collection.open(Path(data), model=wanted) as collection:
+        if through is not None:
+            place = AuditFolder(Path(out)).gallery
+            elsewhere = EmbeddedElsewhere(collection, cut, place, _ByWorkers(through, place))
+            return run_audit(
+                cut, elsewhere, Path(out), settings, restart=restart, progress=progress
+            )
         precision = cast("Precision", settings.precision)
         answers = LocalAnswers(
             collection, lambda: collection.embedder(device=device, precision=precision)
         )
         return run_audit(cut, answers, Path(out), settings, restart=restart, progress=progress)
+
+
+class _ByWorkers:
+    """A `search.audit.embedded.EmbedsGallery`."""
+
+    def __init__(self, through: ThroughWorkers, place: Path) -> None:
+        self._through = through
+        self._place = place
+
+    def __call__(
+        self,
+        collection: Collection,
+        source: Source,
+        dataset: str,
+        settings: IngestSettings,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._through(
+            collection,
+            collection.embedder,
+            [source],
+            dataset,
+            settings=settings,
+            progress=_Advance(advance),
+        )
+        self._through.check(self._place)
+
+
+class _Advance:
+    """The progress of one source within that of the gallery."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+
+    def start(self, pending: int | None) -> None:
+        """The gallery's has begun."""
+
+    def building(self) -> None:
+        """There is no index."""
 
 
 class ServiceAnswerer:

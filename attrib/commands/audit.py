@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from attrib.ending import ends_in_one_line
-from attrib.options import DataOption, JsonOption, parse_where
+from attrib.ending import ends_in_one_line, warn
+from attrib.options import DataOption, JsonOption, RedisOption, parse_where
 
 if TYPE_CHECKING:
     from search.audit.run import AuditReport
@@ -22,6 +22,7 @@ _PART_SIZE = 256
 _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
+_REDIS = "redis://127.0.0.1:6379/0"
 _TOP = 10
 
 
@@ -149,6 +150,15 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    workers: Annotated[
+        bool,
+        typer.Option(
+            "--workers",
+            help="Let the machines that run `attrib worker` embed the images; this process "
+            "attributes them. They must reach gallery and DIR under the same paths.",
+        ),
+    ] = False,
+    redis: RedisOption = _REDIS,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -198,6 +208,7 @@ def audit(
     from attrib.audits import audit_gallery
     from attrib.console import Bar, print_json
     from ingest.decode import DecodeLimits
+    from ingest.errors import UsageError
     from search.audit.flags import parse_thresholds
     from search.audit.settings import DEFAULT_BY, AuditSettings
 
@@ -215,6 +226,14 @@ def audit(
         limits=DecodeLimits(max_bytes=max_bytes, max_pixels=max_pixels),
         **({"decode_threads": threads} if threads is not None else {}),
     )
+    if workers and server is not None:
+        raise UsageError("--workers is for a data folder and does not go with --server")
+    through = None
+    if workers:
+        from attrib.through_workers import ThroughWorkers
+        from workers.coordinator import CoordinatorSettings
+
+        through = ThroughWorkers(redis, CoordinatorSettings(), warn)
     bar = Bar("attributing")
     try:
         report = audit_gallery(
@@ -224,6 +243,7 @@ def audit(
             server=server,
             model=model,
             settings=settings,
+            through=through,
             device=device,
             restart=restart,
             progress=bar,

@@ -41,6 +41,7 @@ class AuditFolder:
         out: the folder.
         parts: of the audit under way.
         whole: where its finished files are made.
+        gallery: where its images' features are, if they are made elsewhere.
     """
 
     def __init__(self, out: Path) -> None:
@@ -48,6 +49,7 @@ class AuditFolder:
         self._work = out / ".work"
         self.parts = PartsFolder(self._work / "parts")
         self.whole = self._work / "whole"
+        self.gallery = self._work / "gallery"
 
     def check(self, sources: Sequence[Source]) -> None:
         """Refuse a place that an audit must not be written to.

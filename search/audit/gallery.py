@@ -74,7 +74,9 @@ class Named:
         if isinstance(source, UrlListSource) or is_remote(source.path):
             return path
         if isinstance(source, TarSource):
-            return printable(file_name(source.path)) + path.removeprefix(source.name)
+            name = printable(file_name(source.path))
+            member = path.partition(f"{name}#")[2]
+            return f"{name}#{member}" if member else name
         return key if isinstance(source, ListingSource) else f"{self.label}/{key}"
 
 
