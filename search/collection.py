@@ -143,6 +143,10 @@ class Collection:
             UsageError: the collection's index is elsewhere than at `index_url`.
             IndexFailedError: the server cannot be reached, or fails.
         """
+        if index_url is not None and not (root / "current").is_file():
+            from search.server_collection import check_server  # it loads qdrant-client and gRPC
+
+            check_server(index_url, index_url.name or "attrib")  # before anything is made
         folder = DataFolder.create(root, wait_s=wait_s)
         try:
             if (name := folder.current) is None:
