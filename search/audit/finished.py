@@ -95,6 +95,9 @@ def image_batches(
     """
     import pyarrow as pa
 
+    disordered = RunError(
+        f"{out / ATTRIBUTIONS} has lines of images that are not in {IMAGES}, or not in its order"
+    )
     of_images = ["image", *(images_schema().names if images is None else images)]
     of_lines = ["image", *(attributions_schema().names if lines is None else lines)]
     with (
@@ -120,12 +123,13 @@ def image_batches(
                     held = held.slice(0, 0)
                     break
                 held = pa.Table.from_batches([part])
-            yield ImageBatch(table, pa.concat_tables(taken))
+            found = pa.concat_tables(taken)
+            order = pa.compute.index_in(found.column("image"), table.column("image").unique())
+            if (pa.compute.pairwise_diff(order.combine_chunks()).to_numpy(False) < 0).any():
+                raise disordered
+            yield ImageBatch(table, found)
         if held.num_rows or next(parts, None) is not None:
-            raise RunError(
-                f"{out / ATTRIBUTIONS} has lines of images that are not in {IMAGES}, or not in "
-                "its order"
-            )
+            raise disordered
 
 
 @contextmanager

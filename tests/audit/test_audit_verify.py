@@ -1,0 +1,478 @@
+"""Verification: real audits hold; whatever is altered is found; what cannot be checked is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fake_backbone as fake
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from fake_audit import audit
+from ingested import draw, images
+from typer.testing import CliRunner
+
+from attrib.commands.audit_verify import verify as verify_command
+from embed.calibrator import Calibrator
+from ingest.errors import RunError, UsageError
+from search.audit.manifest import read_manifest, write_manifest
+from search.audit.sign import sign
+from search.audit.verify import Verification, verify
+from search.audit.verify_tables import wrong_with_image
+from search.collection import Collection
+
+GALLERY = 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of 60 training images, a gallery, and its audit."""
+    folder = tmp_path_factory.mktemp("place")
+    fake.run(folder / "data", [str(images(folder / "pictures", 60))])
+    for i in range(GALLERY):
+        draw(folder / "gallery" / f"{i:03d}.png", 500 + i)
+    (folder / "gallery" / "bad.png").write_bytes(b"bad")
+    audit(folder / "data", [folder / "gallery"], folder / "report", k=20)
+    return folder
+
+
+@pytest.fixture
+def report(place: Path, tmp_path: Path) -> Path:
+    """A copy of the audit, to be altered."""
+    shutil.copytree(place / "report", tmp_path / "report")
+    return tmp_path / "report"
+
+
+@pytest.fixture(scope="module")
+def collection(place: Path) -> Iterator[Collection]:
+    with Collection.open(place / "data", wait_s=10) as opened:
+        opened.adopt(fake.FakeEmbedder())  # type: ignore[arg-type]
+        yield opened
+
+
+def states(found: Verification) -> dict[str, str]:
+    return {check.name: check.state for check in found.checks}
+
+
+def words(found: Verification, name: str) -> str:
+    return next(check.words for check in found.checks if check.name == name)
+
+
+def alter(report: Path, name: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Alter a table, and have the manifest agree with it: the numbers alone can tell."""
+    table = pq.read_table(report / name)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), report / name)
+    write_manifest(report)
+
+
+ALL_HOLD = dict.fromkeys(["files", "images", "shares", "summary", "sample"], "holds")
+
+
+# -- audits that hold --------------------------------------------------------------------------
+
+
+def test_a_real_audit_holds(place: Path, collection: Collection) -> None:
+    gallery = [str(place / "gallery")]
+    found = verify(place / "report", collection, sample=100, gallery=gallery)
+    assert found.holds
+    assert states(found) == {**ALL_HOLD, "signature": "not checked"}
+    assert (found.sampled, found.compared) == (GALLERY, GALLERY)
+    assert found.largest < 1e-6
+    assert words(found, "images") == (
+        "40 images: influence and what remains sum to 1 within 1e-09, and images.parquet follows "
+        "from attributions.parquet"
+    )
+
+
+def test_the_sample_is_a_matter_of_the_seed(place: Path, collection: Collection) -> None:
+    read = []
+    for seed in (0, 0, 1):
+        found = verify(place / "report", collection, sample=5, seed=seed, gallery=[str(place)])
+        read.append(words(found, "sample"))  # another folder: each is named as not there
+        assert found.sampled == 5
+    assert read[0] == read[1] != read[2]
+
+
+def test_a_tar_is_searched_too(place: Path, collection: Collection, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "made.tar", "w") as tar:
+        for i in range(6):
+            tar.add(place / "gallery" / f"{i:03d}.png", f"{i:03d}.png")
+    audit(_copied(place, tmp_path), [tmp_path / "made.tar"], tmp_path / "out", k=20)
+    found = verify(tmp_path / "out", collection, gallery=[str(tmp_path / "made.tar")])
+    assert (states(found)["sample"], found.compared) == ("holds", 6)
+
+
+def _copied(place: Path, to: Path) -> Path:
+    shutil.copytree(place / "data", to / "data", ignore=shutil.ignore_patterns("lock*"))
+    return to / "data"
+
+
+def test_without_training_images_as_the_audit_was(
+    place: Path, collection: Collection, tmp_path: Path
+) -> None:
+    creators = {line["creator"] for line in pq.read_table(
+        place / "report" / "attributions.parquet").to_pylist()}  # fmt: skip
+    creator = sorted(filter(None, creators))[0]
+    data = _copied(place, tmp_path)
+    audit(data, [place / "gallery"], tmp_path / "out", k=20, without={"creator": [creator]})
+    found = verify(tmp_path / "out", collection, gallery=[str(place / "gallery")])
+    assert states(found)["sample"] == "holds"
+
+
+# -- what could not be checked -----------------------------------------------------------------
+
+
+def test_without_index_or_gallery_the_rest_is_checked(place: Path, collection: Collection) -> None:
+    found = verify(place / "report", None)
+    assert found.holds
+    assert words(found, "sample") == (
+        "no image was attributed again: no data folder was given; --data names it"
+    )
+    assert words(found, "signature") == "the audit is not signed"
+    found = verify(place / "report", collection)
+    assert words(found, "sample") == (
+        "no image was attributed again: no gallery was given; --gallery names it"
+    )
+    found = verify(place / "report", collection, sample=0, gallery=[str(place / "gallery")])
+    assert words(found, "sample") == "no image was attributed again: no sample was asked for"
+
+
+def test_images_that_changed_or_are_gone(
+    place: Path, collection: Collection, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "gallery", tmp_path / "gallery")
+    (tmp_path / "gallery" / "003.png").unlink()
+    draw(tmp_path / "gallery" / "004.png", 7)
+    found = verify(place / "report", collection, sample=100, gallery=[str(tmp_path / "gallery")])
+    assert found.holds
+    assert found.compared == GALLERY - 2
+    assert words(found, "sample").endswith(
+        "; 2 could not be: 003.png: it is not in the gallery; 004.png: its file changed since"
+    )
+
+
+class Facts:
+    """A collection that tells other facts."""
+
+    def __init__(self, collection: Collection, **other: Any) -> None:
+        self._facts = {**collection.facts(), **other}
+
+    def facts(self) -> dict[str, Any]:
+        return self._facts
+
+
+def test_a_collection_that_cannot_answer_for_the_audit(place: Path, collection: Collection) -> None:
+    def said(**other: Any) -> str:
+        with_others: Any = Facts(collection, **other)
+        found = verify(place / "report", with_others, gallery=[str(place / "gallery")])
+        assert states(found)["sample"] == "not checked"
+        return words(found, "sample").removeprefix("no image was attributed again: ")
+
+    facts = collection.facts()
+    assert said(images=59) == "the collection changed since: 60 training images then, 59 now"
+    assert said(model="x", feature_fingerprint="y") == (
+        f"the audit was made with model {facts['model']} ({facts['feature_fingerprint']}), and the "
+        "data folder has x (y)"
+    )
+    tau, b = facts["calibrator"]["tau"], facts["calibrator"]["b"]
+    assert said(fingerprint="z", calibrator={"tau": 0.5, "b": 0.0}) == (
+        f"the data folder was calibrated anew since: tau {tau:g}, b {b:g} then, tau 0.5, b 0 now"
+    )
+
+
+# -- what is found -----------------------------------------------------------------------------
+
+
+def test_a_file_that_was_altered(report: Path) -> None:
+    path = report / "report.html"
+    path.write_bytes(path.read_bytes().replace(b"<", b"(", 1))
+    found = verify(report, None)
+    assert not found.holds
+    assert words(found, "files") == (
+        "report.html was changed: its SHA-256 is not that of the manifest"
+    )
+
+
+def test_what_lies_beside_is_named(report: Path) -> None:
+    (report / "payout.csv").write_text("x")
+    found = verify(report, None)
+    assert found.holds
+    assert words(found, "files").endswith("; not part of the audit: payout.csv")
+
+
+def test_attributions_given_to_another_image(
+    report: Path, place: Path, collection: Collection
+) -> None:
+    """All hashes, sums and shares are right, and still the index says otherwise."""
+
+    def swap(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            other = {"000.png": "001.png", "001.png": "000.png"}.get(row["image"])
+            row["image"] = other or row["image"]
+        rows.sort(key=lambda row: row["image"])
+
+    alter(report, "attributions.parquet", swap)
+
+    def follow(rows: list[dict[str, Any]]) -> None:
+        kept = ("image", "path", "sha256", "prompt", "metadata")
+        first, second = ({name: row[name] for name in kept} for row in rows[:2])
+        rows[0], rows[1] = {**rows[1], **first}, {**rows[0], **second}
+
+    alter(report, "images.parquet", follow)
+    found = verify(report, collection, sample=100, gallery=[str(place / "gallery")])
+    assert states(found)["sample"] == "fails"
+    assert words(found, "sample").startswith(
+        "of 40 of 40 images attributed again, 2 moved by more than 1% of influence: "
+    )
+    assert words(found, "sample").endswith(
+        "; the audit was altered, or the collection was without its size changing"
+    )
+
+
+def test_influence_that_does_not_sum_to_1(report: Path) -> None:
+    names = []
+
+    def add(rows: list[dict[str, Any]]) -> None:
+        row = next(row for row in rows if row["influence"] < 0.9)
+        row["influence"] += 1e-6
+        names.append(row["image"])
+
+    alter(report, "attributions.parquet", add)
+    found = verify(report, None)
+    assert (states(found)["files"], states(found)["images"]) == ("holds", "fails")
+    assert words(found, "images") == (
+        f"1 of 40 images do not hold: {names[0]}: its influence and what remains sum to 1.000001, "
+        "not to 1"
+    )
+    assert states(found)["shares"] == "fails"
+
+
+def test_a_creator_who_gets_more(report: Path) -> None:
+    def give(rows: list[dict[str, Any]]) -> None:
+        known = [row for row in rows if row["kind"] == "known"]
+        known[0]["share"] += 1e-6
+        known[1]["share"] -= 1e-6
+
+    alter(report, "creators.parquet", give)
+    found = verify(report, None)
+    assert states(found)["shares"] == "fails"
+    assert words(found, "shares").startswith(
+        "creators.parquet does not follow from attributions.parquet: share of "
+    )
+
+
+@pytest.mark.parametrize("column", ["share_low", "images", "top_of", "training_images"])
+def test_other_numbers_of_creators(report: Path, column: str) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[0][column] += 1
+
+    alter(report, "creators.parquet", change)
+    assert f": {column} of " in words(verify(report, None), "shares")
+
+
+def test_creators_that_are_missing_or_foreign(report: Path) -> None:
+    def lose(rows: list[dict[str, Any]]) -> None:
+        del rows[0]
+
+    alter(report, "creators.parquet", lose)
+    assert "the attributions give" in words(verify(report, None), "shares")
+
+    def rename(rows: list[dict[str, Any]]) -> None:
+        rows[0]["field"] = "shoe size"
+
+    alter(report, "creators.parquet", rename)
+    assert words(verify(report, None), "shares").endswith(
+        "it has shares by 'shoe size', which nothing can be summed by"
+    )
+
+
+def test_a_summary_that_tells_other_totals(report: Path) -> None:
+    path = report / "summary.json"
+    summary = json.loads(path.read_text("utf-8"))
+
+    def said(part: str, **other: Any) -> str:
+        path.write_text(json.dumps({**summary, part: {**summary[part], **other}}))
+        write_manifest(report)
+        found = verify(report, None)
+        assert states(found)["summary"] == "fails"
+        return words(found, "summary").removeprefix(
+            "summary.json does not follow from the tables: "
+        )
+
+    assert said("gallery", rejected=0) == "it tells of 0 rejects, and the table has 1"
+    assert said("totals", images=41) == "its images is 41, and the tables give 40"
+    assert said("totals", remaining_mean=0.0).startswith("its remaining_mean is 0.0, and the ")
+    assert said("totals", flags={}).startswith("its flags is {}, and the tables give {")
+
+
+def test_lines_out_of_order_and_tables_that_are_damaged(report: Path) -> None:
+    alter(report, "attributions.parquet", list.reverse)
+    found = verify(report, None)
+    assert words(found, "tables").endswith(
+        "attributions.parquet has lines of images that are not in images.parquet, or not in its "
+        "order"
+    )
+    path = report / "attributions.parquet"
+    path.write_bytes(path.read_bytes()[:1000])
+    found = verify(report, None)
+    assert (states(found)["files"], states(found)["tables"]) == ("fails", "fails")
+    path.unlink()
+    assert not verify(report, None).holds
+
+
+def test_an_image_that_is_there_twice(report: Path) -> None:
+    def double(rows: list[dict[str, Any]]) -> None:
+        rows[-1]["image"] = rows[0]["image"]
+
+    alter(report, "images.parquet", double)
+    assert not verify(report, None).holds
+
+
+IMAGE = {
+    "remaining": 0.25,
+    "sources": 2,
+    "entropy": 1.0397207708399179,
+    "effective_sources": 2.8284271247461903,
+    "top_id": "a",
+    "top_key": "ka",
+    "top_creator": "A",
+    "top_influence": 0.5,
+    "top_similarity": 0.9,
+    "main_creator": "A",
+    "main_creator_share": 0.5,
+}
+LINES = [
+    {"rank": 1, "training_id": "a", "training_key": "ka", "creator": "A"}
+    | {"influence": 0.5, "similarity": 0.9},
+    {"rank": 2, "training_id": "b", "training_key": "kb", "creator": "B"}
+    | {"influence": 0.25, "similarity": 0.8},
+]
+
+
+def test_an_image_that_follows_from_its_lines() -> None:
+    assert wrong_with_image(IMAGE, LINES) == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "line", "fault"),
+    [
+        ({"remaining": -0.25}, {}, "an influence is not in 0..1"),
+        ({"remaining": float("nan")}, {}, "an influence is not in 0..1"),
+        ({"remaining": 0.250001}, {}, "its influence and what remains sum to 1.000001, not to 1"),
+        ({}, {"rank": 2}, "its ranks are not 1, 2, 3, ..."),
+        (
+            {"remaining": 0.375},
+            {"influence": 0.375},
+            "its entropy is 1.03972077084, and its lines give 1.08219553",
+        ),
+        ({"sources": 3}, {}, "it tells of 3 sources and has 2"),
+        ({"entropy": 1.0}, {}, "its entropy is 1, and its lines give 1.03972077084"),
+        ({"top_id": "b"}, {}, "its top source is not that of rank 1"),
+        ({"top_influence": 0.75}, {}, "its top source is not that of rank 1"),
+        ({}, {"creator": "B"}, "its top source is not that of rank 1"),
+        ({"main_creator": "B"}, {}, "its main creator is not the one with the largest share"),
+        ({"main_creator_share": 0.6}, {}, "its main creator is not the one with the largest share"),
+    ],
+)
+def test_what_may_be_wrong_with_an_image(
+    image: dict[str, Any], line: dict[str, Any], fault: str
+) -> None:
+    found = wrong_with_image({**IMAGE, **image}, [{**LINES[0], **line}, LINES[1]])
+    assert found.startswith(fault)
+
+
+def test_ranks_fall_with_influence() -> None:
+    lines = [{**LINES[0], "influence": 0.25}, {**LINES[1], "influence": 0.5}]
+    assert wrong_with_image(IMAGE, lines) == "its ranks are not in order of influence"
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def invoke(*args: object) -> Any:
+    app = typer.Typer()
+    app.command()(verify_command)
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def test_the_command_says_what_was_checked(report: Path) -> None:
+    files = read_manifest(report).files
+    done = invoke(report)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        f"holds files: all {len(files)} files are those of manifest.json",
+        "not checked signature: the audit is not signed",
+        "holds images: 40 images: influence and what remains sum to 1 within 1e-09, and "
+        "images.parquet follows from attributions.parquet",
+        "holds shares: creators.parquet follows from attributions.parquet, intervals and all",
+        "holds summary: the totals of summary.json follow from the tables",
+        "not checked sample: no image was attributed again: no data folder was given; --data names "
+        "it",
+        f"{report} holds, as far as it was checked",
+    ]
+
+
+def test_the_command_fails_where_the_audit_does(report: Path) -> None:
+    (report / "rejects.parquet").unlink()
+    done = invoke(report, "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert found["holds"] is False
+    assert found["checks"][0] == {
+        "name": "files",
+        "state": "fails",
+        "words": "rejects.parquet is missing",
+    }
+
+
+def test_signed_audits(report: Path, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    pem, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    sign(report, pem)
+    done = invoke(report)
+    assert "there is one, but no --public-key to check it by" in done.stdout
+    done = invoke(report, "--public-key", public)
+    assert done.exit_code == 0
+    assert f"manifest.json was signed with the key of {public}" in done.stdout
+    (report / "manifest.json").write_text((report / "manifest.json").read_text() + "\n")
+    done = invoke(report, "--public-key", public)
+    assert done.exit_code == 1
+    assert "fails signature: manifest.sig was not made with key" in done.stdout
+
+
+def test_wrong_calls(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(UsageError, match="--sample must be at least 0, not -1"):
+        verify(place / "report", None, sample=-1)
+    with pytest.raises(RunError, match="is no finished audit"):
+        verify(tmp_path, None)
+    done = invoke(tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+
+
+def test_calibrated_anew_in_earnest(place: Path, tmp_path: Path) -> None:
+    with Collection.open(_copied(place, tmp_path)) as copied:
+        copied.adopt(fake.FakeEmbedder())  # type: ignore[arg-type]
+        copied.recalibrate(Calibrator(0.2, 0.0, "made up"))
+        gallery: Sequence[str] = [str(place / "gallery")]
+        found = verify(place / "report", copied, gallery=gallery)
+        assert "the data folder was calibrated anew since" in words(found, "sample")
