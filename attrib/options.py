@@ -83,7 +83,7 @@ ExcludeOption = Annotated[
 ]
 
 
-def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
+def parse_where(conditions: Sequence[str], option: str = "--where") -> dict[str, list[str]]:
     """``creator=A``, ``creator=B``, ``licence=C`` as a filter: (A or B) and C.
 
     Raises:
@@ -93,6 +93,6 @@ def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
     for condition in conditions:
         name, equals, value = condition.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--where {condition!r} will not do: write it as field=value")
+            raise UsageError(f"{option} {condition!r} will not do: write it as field=value")
         where.setdefault(name.strip(), []).append(value)
     return where

@@ -19,6 +19,13 @@ Interval: TypeAlias = tuple[float, float]
 """Lower and upper end at 95 % confidence; both ends equal the value unless `estimated`."""
 
 
+_PLAIN = (
+    *("query", "remaining", "method", "support", "population", "k", "mass", "model"),
+    *("fingerprint", "calibrator", "index", "group_by", "groups_remaining", "note"),
+)
+_PLAIN_OF_ROW = ("rank", "similarity", "influence", "sha256", "width", "height")
+
+
 @dataclass(frozen=True)
 class Owner:
     """One record of a training image; equal images (same sha256) have one owner each."""
@@ -138,6 +145,34 @@ class Attribution:
             answer[name] = dict(answer[name])
         return answer
 
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Attribution:
+        """The answer that `to_dict` and JSON were made from, but for its rows' payloads."""
+        given = {name: body[name] for name in _PLAIN}
+        return cls(
+            **given,
+            rows=tuple(
+                Row(
+                    **{name: row[name] for name in _PLAIN_OF_ROW},
+                    interval=_interval(row["interval"]),
+                    owners=tuple(Owner(**owner) for owner in row["owners"]),
+                )
+                for row in body["rows"]
+            ),
+            groups=tuple(
+                Group(
+                    group["value"],
+                    group["influence"],
+                    _interval(group["interval"]),
+                    group["images"],
+                )
+                for group in body["groups"]
+            ),
+            remaining_interval=_interval(body["remaining_interval"]),
+            where={field: tuple(values) for field, values in body["where"].items()},
+            without={field: tuple(values) for field, values in body["without"].items()},
+        )
+
     def to_pandas(self) -> pd.DataFrame:
         """One line a row; columns rank, key, creator, licence, influence, similarity, ...
 
@@ -200,3 +235,8 @@ class Attribution:
             f"<tbody>{body}</tbody><tfoot><tr><td></td><td>{self.remaining:.2%}</td>"
             "<td colspan=4>remaining influence</td></tr></tfoot></table>"
         )
+
+
+def _interval(ends: Sequence[float]) -> Interval:
+    low, high = ends
+    return low, high

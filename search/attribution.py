@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from embed.calibrator import Calibrator
-from ingest.errors import EmptyQueryError, ModelMismatchError, RunError, UsageError
+from ingest.errors import (
+    EmptyQueryError,
+    ModelMismatchError,
+    NothingLeftError,
+    RunError,
+    UsageError,
+)
 from search.answer import Attribution, Group, Interval, Method, Owner, Row
 from search.calibration import Normaliser, weights
 from search.checks import check_mass
@@ -114,7 +120,7 @@ class Attributor:
             UsageError: features that are not finite or not normalised, a field that is not
                 indexed in a filter, or a `mass` that is no share.
             ModelMismatchError: features of another length than the collection's.
-            RunError: the collection is empty, or nothing is left of it.
+            RunError: the collection is empty; NothingLeftError where `without` is all of it.
             IndexFailedError: the engine failed.
         """
         asked = _Asked(k, mass, dict(where or {}), dict(without or {}), group_by or "", exact)
@@ -144,7 +150,7 @@ class Attributor:
             raise RunError("the collection holds no training images: ingest some first")
         population = self._index.count(without=without) if without else info.points
         if population < 1:
-            raise RunError(
+            raise NothingLeftError(
                 f"all {info.points:,} training images match {filter_in_words(without)}: without "
                 "them none is left to attribute to"
             )

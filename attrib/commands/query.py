@@ -30,6 +30,20 @@ def query(
             "dataset, ...). Repeat for more; shares stay shares of the whole training set."
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Answer as if the training images of which field=value holds were not in the "
+            "collection; nothing is changed. Repeat for more, as --where."
+        ),
+    ] = None,
+    mass: Annotated[
+        float | None,
+        typer.Option(
+            help="End the rows where they carry this share of the influence, such as 0.99.",
+            show_default=False,
+        ),
+    ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(help="Sum the influence of the whole support by a field, such as creator."),
@@ -69,10 +83,12 @@ def query(
     """
     from attrib.console import print_json
     from ingest.errors import EmptyQueryError, ImageError, RunError, SourceError
+    from search.checks import check_mass
 
     if k < 1:
         raise EmptyQueryError(f"k must be at least 1, not {k}")
-    conditions = parse_where(where or [])
+    check_mass(mass)
+    conditions, left_out = parse_where(where or []), parse_where(without or [], "--without")
     failed = 0
     answers: list[Attribution] = []
     with _opened(data, server, model) as opened:
@@ -90,7 +106,9 @@ def query(
                 [image for _, image in loaded],
                 names=[str(path) for path, _ in loaded],
                 k=k,
+                mass=mass,
                 where=conditions,
+                without=left_out,
                 group_by=group_by,
                 exact=exact,
             )
@@ -210,6 +228,17 @@ def _in_words(answer: Attribution) -> list[str]:
         f"(tau {calibrator['tau']:g}, b {calibrator['b']:g})"
     )
     lines = [method, f"model {answer.model}; {calibrated}"]
+    if answer.without:
+        from search.chosen import filter_in_words
+
+        gone = int(answer.index["points"]) - answer.population
+        lines.insert(
+            0,
+            f"as if {counted(gone, 'training image')} with {filter_in_words(answer.without)} were "
+            "not in the collection; nothing was changed"
+            if gone
+            else f"no training image has {filter_in_words(answer.without)}: nothing was left out",
+        )
     if answer.where and not answer.rows:
         lines.insert(0, "no training image that fits --where has influence")
     return lines

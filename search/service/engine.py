@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -39,7 +39,7 @@ from search.service.metrics import Metrics
 from search.service.problems import Problem
 from search.service.settings import ServiceSettings
 
-__all__ = ["Asked", "Engine", "QueryImage", "Wanted"]
+__all__ = ["Asked", "Engine", "Filter", "QueryImage", "Wanted"]
 
 T = TypeVar("T")
 
@@ -47,18 +47,20 @@ _THUMBNAIL_CACHE_BYTES = 32 * 1024 * 1024
 _QUERY_SIDE = 384
 
 
+Filter: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Fields and their values, as `search.index.Where`, to be compared."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What an answer is to contain."""
 
     k: int = 50
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    mass: float | None = None
+    where: Filter = ()
+    without: Filter = ()
     group_by: str = ""
     exact: bool = False
-
-    def filter(self) -> Where | None:
-        """As `Attributor.attribute` takes it."""
-        return {field: list(values) for field, values in self.where} or None
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,9 @@ class Engine:
                 features,
                 [query.name for query in queries],
                 k=wanted.k,
-                where=wanted.filter(),
+                mass=wanted.mass,
+                where=_plain(wanted.where),
+                without=_plain(wanted.without),
                 group_by=wanted.group_by or None,
                 exact=wanted.exact,
             )
@@ -326,3 +330,7 @@ class Engine:
             count = take_down(self.collection, keys=keys, where=where or None)
             self._thumbnails.clear()
             return count
+
+
+def _plain(condition: Filter) -> Where:
+    return {field: list(values) for field, values in condition}

@@ -89,11 +89,13 @@ class AnswerModel(BaseModel):
     support: int | None
     population: int
     k: int
+    mass: float | None
     model: str
     fingerprint: str
     calibrator: dict[str, Any]
     index: dict[str, Any]
     where: dict[str, list[str]]
+    without: dict[str, list[str]]
     group_by: str
     groups: list[GroupModel]
     groups_remaining: float
@@ -167,18 +169,33 @@ def problem_schema() -> dict[str, Any]:
     return ProblemModel.model_json_schema()
 
 
+_CONDITIONS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "pattern": f"^({'|'.join(INDEXED_FIELDS)})=",
+        "maxLength": MAX_TEXT,
+        "example": "licence=CC0-1.0",
+    },
+}
 _SETTINGS: dict[str, Any] = {
     "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+    "mass": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "description": "The rows end where they carry this share of the influence, or at k.",
+        "example": 0.99,
+    },
     "where": {
-        "type": "array",
-        "items": {
-            "type": "string",
-            "pattern": f"^({'|'.join(INDEXED_FIELDS)})=",
-            "maxLength": MAX_TEXT,
-            "example": "licence=CC0-1.0",
-        },
+        **_CONDITIONS,
         "description": "field=value; only such training images are rows. Shares stay shares of "
         "the whole training set.",
+    },
+    "without": {
+        **_CONDITIONS,
+        "description": "field=value; the answer is as if such training images were not in the "
+        "collection. Nothing is changed.",
     },
     "group_by": {
         "type": "string",
@@ -237,7 +254,7 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
             "minItems": 1,
             "description": "L2-normalised, of the model's synth mapper.",
         }
-        content = {
+        content: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": _object({**own, **_SETTINGS}),
                 "encoding": _ENCODING,

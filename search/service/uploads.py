@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from ingest.printable import printable
-from search.service.engine import Wanted
+from search.service.engine import Filter, Wanted
 from search.service.problems import Problem
 from search.service.schemas import MAX_TEXT
 from search.service.settings import ServiceSettings
@@ -23,6 +24,8 @@ from search.service.settings import ServiceSettings
 __all__ = ["Body", "Upload", "read_batch", "read_json", "read_query"]
 
 _MAX_FIELDS = 64
+# As JSON writes one, and no longer than it needs to be: "nan", "1_0" and " 1" are none.
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _MAX_JSON_BYTES = 1024 * 1024
 _FORM_OVERHEAD = 64 * 1024
 
@@ -190,11 +193,11 @@ def _as_form(given: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     fields: dict[str, list[Any]] = {}
     for name, value in given.items():
-        if name == "where":
+        if name in ("where", "without"):
             if not isinstance(value, list):
-                raise _wrong("where must be a list of texts, such as creator=someone")
+                raise _wrong(f"{name} must be a list of texts, such as creator=someone")
             fields[name] = value
-        elif name in ("k", "exact"):
+        elif name in ("k", "mass", "exact"):
             whole = isinstance(value, float) and value.is_integer()  # 50.0 is an integer of JSON's
             fields[name] = [json.dumps(int(value) if whole else value)]
         else:
@@ -214,12 +217,15 @@ def _wanted(
 
 
 def _settings(given: Mapping[str, Sequence[Any]], settings: ServiceSettings) -> Wanted:
+    masses = [_share(value, "mass") for value in given.get("mass", ())]
     ks = [_whole(value, "k", settings.max_k) for value in given.get("k", ())]
     fields = [_field_name(value) for value in given.get("group_by", ())]
     flags = [_flag(value, "exact") for value in given.get("exact", ())]
     return Wanted(
         k=ks[-1] if ks else Wanted.k,
-        where=_where(given.get("where", ())),
+        mass=masses[-1] if masses else None,
+        where=_where(given.get("where", ()), "where"),
+        without=_where(given.get("without", ()), "without"),
         group_by=fields[-1] if fields else "",
         exact=flags[-1] if flags else False,
     )
@@ -229,6 +235,13 @@ def _whole(text: str, name: str, largest: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= largest):
         raise _wrong(f"{name} must be a whole number from 1 to {largest}")
     return int(text)
+
+
+def _share(text: str, name: str) -> float:
+    number = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if not 0 < number <= 1:
+        raise _wrong(f"{name} must be a number above 0 and at most 1")
+    return number
 
 
 def _flag(text: str, name: str) -> bool:
@@ -243,13 +256,13 @@ def _field_name(value: object) -> str:
     return value
 
 
-def _where(conditions: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _where(conditions: Sequence[Any], name: str) -> Filter:
     where: dict[str, list[str]] = {}
     for condition in conditions:
         text = condition if isinstance(condition, str) else ""
         field, equals, value = text.partition("=")
         if not equals or not field or not _is_text(text):
-            raise _wrong("where must be field=value, such as creator=someone")
+            raise _wrong(f"{name} must be field=value, such as creator=someone")
         where.setdefault(field, []).append(value)
     return tuple((field, tuple(values)) for field, values in where.items())
 

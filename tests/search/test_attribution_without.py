@@ -26,7 +26,7 @@ from brute_index import (
 from numpy.testing import assert_allclose
 
 from embed.calibrator import Calibrator
-from ingest.errors import RunError, UsageError
+from ingest.errors import NothingLeftError, UsageError
 from search.answer import Attribution
 from search.calibration import influence
 from search.edge import EdgeIndex, EdgeSettings
@@ -224,7 +224,7 @@ def test_takedowns_are_seen() -> None:
 def test_wrong_calls_say_what_is_wrong(filled: Fill) -> None:
     one = attributor(filled(10, {}), CUT)
     everyone = {"creator": ["", "Ann", "Bob", "Cy"], "licence": ["cc0", "cc-by"]}
-    with pytest.raises(RunError) as error:
+    with pytest.raises(NothingLeftError) as error:
         one.attribute(ask(1), "q", without=everyone)
     assert str(error.value) == (
         "all 10 training images match creator= or creator=Ann or creator=Bob or creator=Cy, and "

@@ -54,7 +54,9 @@ def test_answers_are_what_it_says(
     image = {"image": generated.read_bytes()}
     checks = {
         ("/v1/attributions", "post"): client.post(
-            "/v1/attributions?group_by=creator&where=dataset%3Dclipart", files=image
+            "/v1/attributions?group_by=creator&where=dataset%3Dclipart&without=creator%3Dnobody"
+            "&mass=0.9",
+            files=image,
         ),
         ("/v1/info", "get"): client.get("/v1/info"),
         ("/v1/examples", "get"): client.get("/v1/examples"),

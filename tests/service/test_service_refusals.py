@@ -59,6 +59,17 @@ WRONG_SETTINGS = [
     ({"exact": "perhaps"}, "exact must be true or false"),
     ({"exact": "1"}, "exact must be true or false"),
     ({"k": ["1001", "5"]}, "k must be a whole number from 1 to 1000"),
+    ({"mass": "0"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "1.01"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "-0.5"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "nan"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": ["99", "0.5"]}, "mass must be a number above 0 and at most 1"),
+    ({"without": "creator"}, "without must be field=value, such as creator=someone"),
+    (
+        {"without": "colour=red"},
+        "cannot filter by 'colour': the fields to filter by are creator, licence, dataset, "
+        "sha256, key",
+    ),
     ({"where": "creator"}, "where must be field=value, such as creator=someone"),
     (
         {"where": "colour=red"},
@@ -94,6 +105,9 @@ def test_settings_of_the_url_are_looked_at_where_the_body_has_others(client: htt
         ({"group_by": "[]"}, "group_by must be the name of a field"),
         ({"where": "creator=a"}, "where must be a list of texts, such as creator=someone"),
         ({"where": [1]}, "where must be field=value, such as creator=someone"),
+        ({"without": {"creator": "a"}}, "without must be a list of texts, such as creator=someone"),
+        ({"mass": "0.5"}, "mass must be a number above 0 and at most 1"),
+        ({"mass": None}, "mass must be a number above 0 and at most 1"),
     ],
 )
 def test_settings_of_another_type(
@@ -103,7 +117,18 @@ def test_settings_of_another_type(
     response = client.post("/v1/attributions", json={"features": unit, **settings})
     refused(response, 422, "wrong-call", detail)
     right = {"features": unit, "k": 5.0, "exact": True, "where": [], "group_by": "creator"}
-    assert client.post("/v1/attributions", json=right).json()["k"] == 5
+    right |= {"mass": 1, "without": ["creator=nobody"]}
+    answer = client.post("/v1/attributions", json=right).json()
+    assert (answer["k"], answer["mass"], answer["without"]) == (5, 1.0, {"creator": ["nobody"]})
+
+
+def test_an_answer_without_any_training_image(client: httpx.Client) -> None:
+    everything = {"without": "dataset=clipart"}
+    response = client.post("/v1/attributions", files={"image": png(8, 8)}, data=everything)
+    detail = (
+        "all 41 training images match dataset=clipart: without them none is left to attribute to"
+    )
+    refused(response, 422, "nothing-left", detail)
 
 
 WRONG_FEATURES = [
