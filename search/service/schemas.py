@@ -216,6 +216,7 @@ _ENCODING = {"image": {"contentType": "image/*"}}
 
 def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
     """`openapi_extra` of a route: its body, and the settings that its URL may carry, too."""
+    content: dict[str, Any]
     if kind == "delete":
         texts = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_VALUES}
         values = {**texts, "minItems": 1}
@@ -254,7 +255,7 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
             "minItems": 1,
             "description": "L2-normalised, of the model's synth mapper.",
         }
-        content: dict[str, Any] = {
+        content = {
             "multipart/form-data": {
                 "schema": _object({**own, **_SETTINGS}),
                 "encoding": _ENCODING,

@@ -87,7 +87,7 @@ def test_the_same_errors(service: attrib.Connected, tmp_path: Path) -> None:
         service.query(picture, where={"colour": "red"})
     with pytest.raises(UsageError, match="cannot filter by 'colour'"):
         service.query_many([picture, picture], where={"colour": "red"})
-    with pytest.raises(UsageError, match="^mass must be above 0 and at most 1, not"):
+    with pytest.raises(UsageError, match=r"^mass must be above 0 and at most 1, not"):
         service.query(picture, mass=1.5)
     with pytest.raises(NothingLeftError, match="all 41 training images match dataset=clipart"):
         service.query(picture, without={"dataset": "clipart"})
