@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from attrib.commands import audit_verify
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import DataOption, JsonOption, RedisOption, parse_where
 
@@ -319,3 +320,6 @@ def _show_creators(out: Path) -> None:
         rest = sum(line["share"] for line in known[_TOP:])
         rows.append([f"{rest:.2%}", "", "", f"{len(known) - _TOP:,} more creators"])
     table([("share", "right"), ("95 %", "right"), ("images", "right"), ("creator", "cut")], rows)
+
+
+app.command("verify")(audit_verify.verify)
