@@ -29,6 +29,7 @@ def test_every_route_and_its_errors_are_there(document: dict[str, Any]) -> None:
         "/readyz",
         "/v1/attributions",
         "/v1/attributions/{id}",
+        "/v1/attributions/{id}/near-equal",
         "/v1/attributions/{id}/query",
         "/v1/attributions:batch",
         "/v1/examples",
