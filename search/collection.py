@@ -38,6 +38,7 @@ from search.index_place import (
     check_place,
     create_index,
     new_place,
+    on_server,
     open_index,
     remove_index,
     take_alias,
@@ -91,18 +92,21 @@ class Collection:
         *,
         model: AttributionModel | None = None,
         name: str | None = None,
+        shared: bool = False,
         wait_s: float = 2.0,
     ) -> Collection:
         """Open what was ingested. `model`: the one that the caller means to ask with, if any.
 
         `name`: of a collection that a re-mapping kept, instead of the current one. It has the
-        images that were there then, less those taken down since.
+        images that were there then, less those taken down since. `shared`: only to ask, and
+        beside a process that writes where the index is on a server; an embedded one has one user.
 
         Raises:
             DataFolderError: no data folder, a damaged or newer one, or in use; no such collection.
             ModelMismatchError: the collection was built with another model than `model`.
         """
-        folder = DataFolder.open(root, wait_s=wait_s)
+        beside = shared and on_server(root)
+        folder = DataFolder.read(root) if beside else DataFolder.open(root, wait_s=wait_s)
         try:
             kept = folder.collections()
             if name is not None and name not in kept:
@@ -179,9 +183,9 @@ class Collection:
         if wanted is not None:
             _check_same(folder.root, model, wanted)
         with ExitStack() as opened:
-            ledger = opened.enter_context(closing(Ledger(folder.ledger)))
+            ledger = opened.enter_context(closing(Ledger(folder.ledger, read_only=folder.shared)))
             index = opened.enter_context(closing(open_index(folder.collection(name), model=model)))
-            if carry_out_removals(folder, ledger, name, index):
+            if not folder.shared and carry_out_removals(folder, ledger, name, index):
                 index.build()
             opened.pop_all()  # all went well: they stay open
         return cls(folder, name, ledger, model, index)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
 from typing import Any
 
@@ -12,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
+from ingest.errors import AttribError
 from search.service.addresses import Addresses
 from search.service.engine import Engine
 from search.service.files import example_images, page_files
@@ -32,6 +35,8 @@ _ABOUT = (
     "Finds the training images that most influenced a generated image, and says how much of the "
     "influence each one carries: a similarity-based estimate, calibrated, not a causal proof."
 )
+_log = logging.getLogger("attrib.service")
+_WATCH_S = 2
 _ZIP_LEVEL = 1
 """An answer of 50 rows is 24 kB: 0.2 ms at level 1, and higher levels save little more."""
 _AS_IT_IS = ("application/x-ndjson", "application/octet-stream", "text/*", "image/*")
@@ -50,9 +55,13 @@ def make_app(engine: Engine, settings: ServiceSettings, metrics: Metrics) -> Fas
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         state.addresses = Addresses(settings.limits, allow_private=settings.allow_private_urls)
+        watching = asyncio.create_task(_watch(state))
         try:
             yield
         finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
             await state.addresses.close()
 
     origins = settings.access.origins
@@ -92,6 +101,17 @@ def make_app(engine: Engine, settings: ServiceSettings, metrics: Metrics) -> Fas
         app.include_router(routes(state))
     _complete(app, is_open=not settings.access.read_keys)
     return app
+
+
+async def _watch(state: State) -> None:
+    """Forget answers that may show what another process took down from a shared folder."""
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        try:
+            if await state.engine.run(state.engine.notice):
+                state.kept.clear()
+        except AttribError as exc:
+            _log.warning("cannot see what is written to the data folder", exc_info=exc)
 
 
 def _complete(app: FastAPI, *, is_open: bool) -> None:

@@ -26,7 +26,7 @@ from embed.model import AttributionModel
 from embed.shard_files import exists
 from embed.shards import read_thumbnails, shard_paths
 from ingest.decode import decode
-from ingest.errors import UsageError
+from ingest.errors import DataFolderBusyError, UsageError
 from search.answer import Attribution
 from search.attribution import Attributor
 from search.collection import Collection
@@ -107,6 +107,7 @@ class Engine:
         self._decoding = 0  # images that the model may soon have; changed in the event loop alone
         # Takedowns and searches take turns: an answer must not lose a training image half-way.
         self._index_turn = threading.Lock()
+        self._mark = (0, 0)
         self._thumbnails: Kept[bytes] = Kept(_THUMBNAIL_CACHE_BYTES)
         self._with_thumbnails: dict[tuple[str, int], bool] = {}
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "attrib-decode")
@@ -137,7 +138,9 @@ class Engine:
         Raises:
             AttribError: as `Collection.open` and `Collection.embedder`.
         """
-        collection = Collection.open(self._root, model=self._wanted)
+        collection = Collection.open(self._root, model=self._wanted, shared=True)
+        if collection.folder.shared:
+            self._mark = _mark(collection)
         self._loaded = collection
         model = collection.model
         self._attributor = Attributor(
@@ -326,10 +329,34 @@ class Engine:
         """
         if not keys and not where:
             raise UsageError("say what to delete: keys or where")
-        with self._index_turn:
-            count = take_down(self.collection, keys=keys, where=where or None)
+        if self.collection.folder.shared:  # for this one act the folder must be ours
+            try:
+                with Collection.open(self._root) as owned:
+                    count = take_down(owned, keys=keys, where=where or None)
+            except DataFolderBusyError as exc:
+                detail = "the data folder is being written to, by an ingest say: ask again after it"
+                headers = {"Retry-After": "60"}
+                raise Problem(503, "folder-busy", detail, headers=headers) from exc
+        else:
+            with self._index_turn:
+                count = take_down(self.collection, keys=keys, where=where or None)
+        self._thumbnails.clear()
+        return count
+
+    def notice(self) -> bool:
+        """See what others wrote to a shared folder; whether images were taken down there."""
+        if self._loaded is None or not self._loaded.folder.shared:
+            return False
+        before, self._mark = self._mark, _mark(self._loaded)
+        if before != self._mark:
             self._thumbnails.clear()
-            return count
+            self._with_thumbnails.clear()
+        return before[0] != self._mark[0]
+
+
+def _mark(collection: Collection) -> tuple[int, int]:
+    """Tombstones, and the next shard's number: they tell whether anything was written."""
+    return collection.ledger.tombstones(), collection.ledger.next_shard(reserved=False)
 
 
 def _plain(condition: Filter) -> Where:
