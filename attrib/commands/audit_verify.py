@@ -83,7 +83,7 @@ def _show(audit: Path, found: Verification) -> None:
     from attrib.console import plain
 
     for check in found.checks:
-        typer.echo(plain(f"{check.state:>11}  {check.name}: {check.words}"))
+        typer.echo(f"{check.name:<11}{check.state:<13}{plain(check.words)}")
     unchecked = [check.name for check in found.checks if check.state == "not checked"]
     verdict = "holds, as far as it was checked" if unchecked else "holds"
     typer.echo(plain(f"{audit} {verdict if found.holds else 'does not hold'}"))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageBatch", "image_batches", "read_creators", "read_summary", "read_table"]
 
 _LINES = 1 << 16
-_IMAGES = 1_024
+_IMAGES = 128  # with up to 1,000 lines each
 
 
 def read_summary(out: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = ["TOLERANCE", "Sampled", "TableFaults", "check_tables", "wrong_with_im
 TOLERANCE = 1e-9
 """How far sums may be from what they should be."""
 
+_OF_LINES = ("rank", "training_id", "training_key", "creator", "similarity", "influence")
 _SEED = 0  # of the bootstrap, as the audit takes it
 _ORDER = 1e-12  # influence that falls with the rank, but for rounding
 
@@ -82,7 +83,7 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
     seen: set[str] = set()
     sample: list[Sampled] = []
     wrong, first, count = 0, "", 0
-    for batch in image_batches(out):
+    for batch in image_batches(out, lines=[*_OF_LINES, *(() if foreign else fields)]):
         if shares is not None:
             shares.add(batch.lines, batch.images)
         totals.add(batch.lines, batch.images)

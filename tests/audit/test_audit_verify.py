@@ -415,13 +415,13 @@ def test_the_command_says_what_was_checked(report: Path) -> None:
     done = invoke(report)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        f"holds files: all {len(files)} files are those of manifest.json",
-        "not checked signature: the audit is not signed",
-        "holds images: 40 images: influence and what remains sum to 1 within 1e-09, and "
+        f"files      holds        all {len(files)} files are those of manifest.json",
+        "signature  not checked  the audit is not signed",
+        "images     holds        40 images: influence and what remains sum to 1 within 1e-09, and "
         "images.parquet follows from attributions.parquet",
-        "holds shares: creators.parquet follows from attributions.parquet, intervals and all",
-        "holds summary: the totals of summary.json follow from the tables",
-        "not checked sample: no image was attributed again: no data folder was given; --data names "
+        "shares     holds        creators.parquet follows from attributions.parquet, intervals and all",
+        "summary    holds        the totals of summary.json follow from the tables",
+        "sample     not checked  no image was attributed again: no data folder was given; --data names "
         "it",
         f"{report} holds, as far as it was checked",
     ]
@@ -456,7 +456,7 @@ def test_signed_audits(report: Path, tmp_path: Path) -> None:
     (report / "manifest.json").write_text((report / "manifest.json").read_text() + "\n")
     done = invoke(report, "--public-key", public)
     assert done.exit_code == 1
-    assert "fails signature: manifest.sig was not made with key" in done.stdout
+    assert "signature  fails        manifest.sig was not made with key" in done.stdout
 
 
 def test_wrong_calls(tmp_path: Path, place: Path) -> None:
