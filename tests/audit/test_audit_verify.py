@@ -419,10 +419,11 @@ def test_the_command_says_what_was_checked(report: Path) -> None:
         "signature  not checked  the audit is not signed",
         "images     holds        40 images: influence and what remains sum to 1 within 1e-09, and "
         "images.parquet follows from attributions.parquet",
-        "shares     holds        creators.parquet follows from attributions.parquet, intervals and all",
+        "shares     holds        creators.parquet follows from attributions.parquet, intervals and "
+        "all",
         "summary    holds        the totals of summary.json follow from the tables",
-        "sample     not checked  no image was attributed again: no data folder was given; --data names "
-        "it",
+        "sample     not checked  no image was attributed again: no data folder was given; --data "
+        "names it",
         f"{report} holds, as far as it was checked",
     ]
 
