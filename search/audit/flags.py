@@ -35,18 +35,21 @@ class Flag:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which value on a flag is raised.
+    """From which value on a flag is raised; `search.audit.derived` fills in what is None.
 
     Attributes:
-        near_copy: least score of the pictures.
+        near_copy: least score of the pictures, 0..1; None for that of the way they are compared
+            by, see `search.audit.near_copy.copy_threshold`.
+        look_from: least similarity of a training image whose picture is looked at; None for all.
         one_source: least influence of one training image.
         one_creator: least influence of one known creator.
-        nothing_close: similarity to the nearest training image below which nothing is close;
-            None for a model that this was not measured for: the flag is then not raised.
+        nothing_close: similarity to the nearest training image below which nothing is close; None
+            where it is not known: the flag is then not raised.
         duplicate: most bits of 256 in which the looks of two images differ.
     """
 
-    near_copy: float = 0.8
+    near_copy: float | None = None
+    look_from: float | None = None
     one_source: float = 0.5
     one_creator: float = 0.5
     nothing_close: float | None = None
