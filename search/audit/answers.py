@@ -16,6 +16,8 @@ from PIL import Image
 from embed.shards import read_thumbnails
 from search.answer import Attribution, Row
 from search.attribution import Attributor
+from search.audit.derived import thresholds_for
+from search.audit.flags import Thresholds
 from search.audit.gallery import Part
 from search.audit.remembered import remembered
 from search.audit.settings import AuditSettings
@@ -33,6 +35,10 @@ class Answers(Protocol):
 
     def facts(self) -> Mapping[str, Any]:
         """What there is, as `Collection.facts`."""
+        ...
+
+    def thresholds(self, settings: AuditSettings) -> Thresholds:
+        """Those of the settings, with what only the collection tells."""
         ...
 
     def take(
@@ -77,6 +83,10 @@ class LocalAnswers:
     def facts(self) -> Mapping[str, Any]:
         """As `Answers.facts`."""
         return self._collection.facts()
+
+    def thresholds(self, settings: AuditSettings) -> Thresholds:
+        """As `Answers.thresholds`."""
+        return thresholds_for(self._collection.index, settings.thresholds, settings.copy_model)
 
     def take(
         self,

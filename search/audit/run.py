@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ def run_audit(
     folder.check(gallery.opened)
     survey = gallery.survey()
     facts = answers.facts()
+    settings = replace(settings, thresholds=answers.thresholds(settings))
     plan = _plan(survey, facts, settings)
     with ExitStack() as stack:
         for source in gallery.opened:

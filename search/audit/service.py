@@ -20,6 +20,8 @@ from ingest.source import TarSource, UrlListSource
 from ingest.thumbnail import make_thumbnail
 from search.admission import Origin
 from search.answer import Attribution, Row
+from search.audit.derived import thresholds_for
+from search.audit.flags import Thresholds
 from search.audit.gallery import Part
 from search.audit.settings import AuditSettings
 from search.audit.sink import Answered, PartsSink
@@ -79,6 +81,10 @@ class ServiceAnswers:
         self.facts = answerer.facts
         self.image_of = answerer.image_of
         self.thumbnail = answerer.thumbnail
+
+    def thresholds(self, settings: AuditSettings) -> Thresholds:
+        """As `Answers.thresholds`; the collection itself is out of reach."""
+        return thresholds_for(None, settings.thresholds, settings.copy_model)
 
     def take(
         self,
