@@ -38,18 +38,6 @@ _POLL_S = 0.1
 _HEALTHY_S = 10.0
 _MAX_BACKOFF_S = 30.0
 
-_ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
-"""What glibc's allocator is told: memory that a batch gave back is kept for the next one.
-
-On its own it may return activations to the system after every batch and take them in again page by
-page, by the chance of what lies beside them: up to 1,500 faults an image (benchmarks/README.md).
-Greater values it refuses, or they change nothing: a heap of its threads is 64 MiB.
-"""
-
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -215,7 +203,7 @@ def _start(one: _Process, settings: WorkerSettings) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # Celery's words at its end
         start_new_session=True,
-        env={**_ALLOCATOR, **os.environ, REDIS_VARIABLE: one.config.redis},
+        env={**os.environ, REDIS_VARIABLE: one.config.redis},
     )
 
 
