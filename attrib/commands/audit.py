@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from attrib.commands import audit_verify
+from attrib.commands import audit_diff, audit_verify
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import DataOption, JsonOption, RedisOption, parse_where
 
@@ -323,3 +323,4 @@ def _show_creators(out: Path) -> None:
 
 
 app.command("verify")(audit_verify.verify)
+app.command("diff")(audit_diff.diff)

@@ -19,7 +19,7 @@ def counted_shares(values: NDArray[np.float64]) -> dict[str, Any]:
 
     A bin holds its lower end and not its upper one; the last one holds both.
     """
-    return _counted(values, np.arange(_BINS + 1) / _BINS, open_end=False)
+    return _counted(values, np.arange(_BINS + 1, dtype=np.float64) / _BINS, open_end=False)
 
 
 def counted_numbers(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def counted_numbers(values: NDArray[np.float64]) -> dict[str, Any]:
     width = _round_width((usual - 1) / _BINS)
     first = 1 if width <= 1 else 0  # else the edges would be odd numbers: 1, 3, 5 or 1, 6, 11
     bins = max(int(np.ceil((usual - first) / width)), 1)
-    edges = first + width * np.arange(bins + 1)
+    edges: NDArray[np.float64] = first + width * np.arange(bins + 1, dtype=np.float64)
     open_end = most > edges[-1]
     return _counted(values, np.append(edges, np.inf) if open_end else edges, open_end=open_end)
 
