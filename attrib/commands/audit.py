@@ -229,13 +229,17 @@ def audit(
     )
     if workers and server is not None:
         raise UsageError("--workers is for a data folder and does not go with --server")
+    if sign is not None:
+        from search.audit.sign import load_key
+
+        load_key(sign)  # a key that will not do is told of before all the work
     through = None
     if workers:
         from attrib.through_workers import ThroughWorkers
         from workers.coordinator import CoordinatorSettings
 
         through = ThroughWorkers(redis, CoordinatorSettings(), warn)
-    bar = Bar("attributing")
+    bar = Bar("attributing", "reporting  ")
     try:
         report = audit_gallery(
             gallery,
@@ -294,6 +298,7 @@ def _show(report: AuditReport) -> None:
     flags = [[count, summary["flags"][name]["title"]] for name, count in totals["flags"].items()]
     table([("images", "right"), ("flag", "left")], flags)
     _show_creators(out)
+    typer.echo("a similarity-based estimate, not a causal proof")
     typer.echo(f"report: {out / 'report.html'}")
 
 

@@ -76,7 +76,9 @@ def test_it_says_what_came_of_it(done: tuple[Path, Any]) -> None:
         result.stdout,
     )
     assert "remaining influence\n" in re.sub(" +\n", "\n", result.stdout)
-    assert result.stdout.endswith(f"report: {out / 'report.html'}\n")
+    assert result.stdout.endswith(
+        f"a similarity-based estimate, not a causal proof\nreport: {out / 'report.html'}\n"
+    )
     names = {path.name for path in out.iterdir()}
     assert names == {
         *(f"{name}.parquet" for name in ("attributions", "images", "creators", "rejects")),
@@ -148,6 +150,7 @@ def table_of_training(data: Path) -> list[dict[str, Any]]:
         (["--out", "{tmp}/out", "--threshold", "colour=1"], 2, "colour"),
         (["--out", "{tmp}/out", "--server", "http://127.0.0.1:9"], 1, "cannot reach the service"),
         ([], 2, "Missing option '--out'"),
+        (["--out", "{tmp}/out", "--sign", "{tmp}/no.pem"], 2, "no.pem"),
     ],
 )
 def test_wrong_calls_end_in_one_line(
