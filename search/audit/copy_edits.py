@@ -96,12 +96,19 @@ def _text(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return made
 
 
-def _logo(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A disc with a bar in it in one corner, a quarter of the sides."""
+def _logo(part: int) -> Callable[[Image.Image, np.random.Generator], Image.Image]:
+    """A disc with a bar in it in one corner, `1 / part` of the sides."""
+
+    def apply(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        return _with_logo(image, min(image.size) // part, rng)
+
+    return apply
+
+
+def _with_logo(image: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
     from PIL import ImageDraw
 
     made = image.copy()
-    side = min(image.size) // 4
     left = int(rng.integers(0, 2)) * (image.width - side)
     top = int(rng.integers(0, 2)) * (image.height - side)
     draw = ImageDraw.Draw(made)
@@ -170,8 +177,9 @@ EDITS: Mapping[str, Edit] = {
         Edit("JPEG quality 50", True, True, _jpeg(50)),
         Edit("JPEG quality 20", True, True, _jpeg(20)),
         Edit("flip", True, False, _flip),
-        Edit("text across", True, True, _text),
-        Edit("logo in a corner", True, True, _logo),
+        Edit("logo in a corner, an eighth", True, True, _logo(8)),
+        Edit("logo in a corner, a quarter", False, True, _logo(4)),
+        Edit("text across, an eighth high", False, True, _text),
         Edit("brightness", True, True, _brightness),
         Edit("saturation", True, True, _saturation),
         Edit("hue", True, True, _hue),
@@ -188,7 +196,7 @@ EDITS: Mapping[str, Edit] = {
             "crop 75 %, hue, text, JPEG quality 20",
             False,
             False,
-            _chain("crop 75 %", "hue", "text across", "JPEG quality 20"),
+            _chain("crop 75 %", "hue", "text across, an eighth high", "JPEG quality 20"),
         ),
     )
 }

@@ -38,9 +38,20 @@ _LEAST = 0.02  # of the strength of a picture's edges, that a window must have t
 _ORDINARY = 500.0  # cells with edges of a picture of middling detail
 _NEAR, _FAR = 4.0, 9.0  # cells that a picture is moved by to see how much it repeats itself
 
-FEATURES = ("edges", "detail", "repetition", "edges * detail", "edges * repetition", "colours", "1")
+FEATURES = (
+    "edges",
+    "contained",
+    "-ln(1.03 - edges)",
+    "-ln(1.03 - contained)",
+    "detail",
+    "repetition",
+    "contained * detail",
+    "contained * repetition",
+    "-ln(1.03 - colours)",
+    "1",
+)
 """What `WEIGHTS` are of, see `Agreement.features`."""
-WEIGHTS = (14.894, -3.188, -9.296, 3.988, 3.582, 1.319, -11.945)
+WEIGHTS = (3.813, -0.554, 5.029, 0.1, -0.16, -7.656, 1.489, -5.487, 1.404, -12.008)
 """Fitted by ``python -m benchmarks.near_copy --fit``, on half of the images."""
 
 
@@ -50,6 +61,8 @@ class Agreement:
 
     Attributes:
         edges: correlation of the directions of their edges, 0..1.
+        contained: share of the training image's edges there that the generated one has, 0..1: all
+            of them even where more was drawn beside, not all where something else is in place.
         colours: correlation of their colours in the same place, -1..1.
         detail: ln of how many cells have edges, of the picture that has fewer, over a middling
             picture's.
@@ -58,6 +71,7 @@ class Agreement:
     """
 
     edges: float
+    contained: float
     colours: float
     detail: float
     repetition: float
@@ -65,9 +79,21 @@ class Agreement:
     @property
     def features(self) -> tuple[float, ...]:
         """In order of `FEATURES`."""
-        edges, detail, repetition = self.edges, self.detail, self.repetition
-        colours = -math.log(1.03 - self.colours)
-        return edges, detail, repetition, edges * detail, edges * repetition, colours, 1.0
+        edges, contained, colours = (
+            -math.log(1.03 - value) for value in (self.edges, self.contained, self.colours)
+        )
+        return (
+            self.edges,
+            self.contained,
+            edges,
+            contained,
+            self.detail,
+            self.repetition,
+            self.contained * self.detail,
+            self.contained * self.repetition,
+            colours,
+            1.0,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +182,7 @@ def compare(generated: Edges, training: Edges) -> Agreement:
     spectra, norms = generated.templates
     products = fft.ifft2(spectra * training.spectrum).real  # (scales, 2, grid, grid)
     least = _LEAST * float(training.energy[-1, -1]) + 1e-9
-    edges, mirrored, top, left, width = 0.0, False, 0, 0, _GRID
+    edges, share, mirrored, top, left, width = 0.0, 0.0, False, 0, 0, _GRID
     for number, side in enumerate(_sides()):
         room = _GRID - side + 1  # beyond it the transform has wrapped around
         window = np.sqrt(np.maximum(_windows(training.energy, side), least))
@@ -166,9 +192,11 @@ def compare(generated: Edges, training: Edges) -> Agreement:
             edges = float(fit.flat[best])
             flip, top, left = (int(place) for place in np.unravel_index(best, fit.shape))
             mirrored, width = flip == 1, side
+            share = edges * float(norms[number, flip]) / float(window[top, left])
     box = (2 * left, 2 * top, 2 * (left + width), 2 * (top + width))
     return Agreement(
         edges=min(edges, 1.0),
+        contained=min(share, 1.0),
         colours=_colours(generated.picture, mirrored, training.picture, box),
         detail=min(generated.detail, training.detail),
         repetition=max(generated.repetition, training.repetition),

@@ -18,7 +18,7 @@ __all__ = ["Entry", "alike", "find_duplicates", "fingerprint"]
 _HASH_SIDE = 16  # bits a side of the perceptual hash
 _WORDS = _HASH_SIDE**2 // 64
 _COLOUR_SIDE = 8  # cells a side at which colours are compared
-_COLOURS_APART = 12.0  # of 255, mean over cells and channels
+_COLOURS_APART = 8.0  # of 255, root of the mean square: most of a drawing is paper, often
 _EVEN = 6.0  # standard deviation of lightness below which an image is even paper
 
 
@@ -47,7 +47,7 @@ def fingerprint(image: Image.Image) -> bytes:
 
 def alike(one: bytes, other: bytes, distance: float = Thresholds.duplicate) -> bool:
     """Whether two fingerprints are of one image: at most `distance` bits of the hashes differ, and
-    the colours by at most 12 of 255 on average.
+    the colours by at most 8 of 255, in the root mean square.
     """
     return bool(_alike(_Looks.of([one]), _Looks.of([other]), distance)[0])
 
@@ -115,15 +115,12 @@ def _alike(many: _Looks, one: _Looks, distance: float) -> NDArray[np.bool_]:
     """(images,)"""
     same = _bits(many.hashes ^ one.hashes) <= distance
     some = np.flatnonzero(same)
-    apart = np.abs(many.colours[some].astype(np.int16) - one.colours[0].astype(np.int16))
-    same[some] = apart.mean(axis=1) <= _COLOURS_APART
+    apart = many.colours[some].astype(np.float64) - one.colours[0]
+    same[some] = np.sqrt((apart**2).mean(axis=1)) <= _COLOURS_APART
     return same
 
 
 def _bits(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """(images,): bits that are set in each row."""
-    bits: NDArray[np.int64] = _BITS[words.view(np.uint8)].sum(axis=1, dtype=np.int64)
+    bits: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
     return bits
-
-
-_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)

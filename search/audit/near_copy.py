@@ -36,7 +36,7 @@ __all__ = [
 ROWS = 3
 """Most similar training images whose pictures are looked at."""
 
-BY_EDGES = 0.9
+BY_EDGES = 0.73
 """Least score of a copy, by edges: docs/audit-flags.md."""
 
 COPY_MODELS = {"sscd-disc-mixup": 0.75}
