@@ -86,7 +86,10 @@ class LocalAnswers:
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:
         """As `Answers.thresholds`."""
-        return thresholds_for(self._collection.index, settings.thresholds, settings.copy_model)
+        collection = self._collection
+        return thresholds_for(
+            collection.index, collection.model.name, settings.thresholds, settings.copy_model
+        )
 
     def take(
         self,

@@ -84,7 +84,8 @@ class ServiceAnswers:
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:
         """As `Answers.thresholds`; the collection itself is out of reach."""
-        return thresholds_for(None, settings.thresholds, settings.copy_model)
+        model = str(self.facts()["model"])
+        return thresholds_for(None, model, settings.thresholds, settings.copy_model)
 
     def take(
         self,
