@@ -192,7 +192,7 @@ def _nothing_close(
 
 
 def _nearest(training: NDArray[np.float32]) -> NDArray[np.float32]:
-    some = _some(range(len(training)), 1000)
+    some = _some(range(len(training)), 300)
     similarities = training[some] @ training.T
     similarities[similarities >= 0.9999] = -1
     nearest: NDArray[np.float32] = similarities.max(axis=1)

@@ -37,7 +37,7 @@ NOTHING_CLOSE: Mapping[str, float] = {
 LOOK_SHARE = 0.2
 """Of the training images, whose nearest other one is less similar than `look_from`."""
 
-_SAMPLE = 1000
+_SAMPLE = 300
 _FEWEST = 100
 _NEIGHBOURS = 16
 _EQUAL = 0.9999  # one picture under two names says nothing of what else there is

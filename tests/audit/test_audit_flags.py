@@ -114,7 +114,7 @@ def index_of(vectors: np.ndarray) -> BruteIndex:
 
 def test_thresholds_come_from_the_collection_and_the_model() -> None:
     rng = np.random.default_rng(3)
-    vectors = rng.standard_normal((300, 8))
+    vectors = rng.standard_normal((250, 8))
     derived = thresholds_for(index_of(vectors), "efficientnet-lite0")
     normed = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     similarities = normed @ normed.T
