@@ -121,7 +121,7 @@ def audit(
         typer.Option(
             metavar="NAME",
             help="Backbone that near-copies are looked for with, such as sscd-disc-mixup. "
-            "[default: none; by the similarity]",
+            "[default: none; by the edges of the pictures]",
             show_default=False,
         ),
     ] = None,
