@@ -23,15 +23,15 @@ def read_prompts(path: Location) -> tuple[tuple[str, ...], Iterator[pa.RecordBat
     """The columns and the rows of such a file, every value as text.
 
     It is an object ``{file: prompt}`` or ``{file: {"prompt": ..., ...}}``, or a list of objects
-    that name their file.
+    that name their file. A file of that name and another shape is somebody else's: it has no rows.
 
     Raises:
-        ValueError: it is none of these, or too large.
+        ValueError: it is no JSON, or too large.
         OSError: it cannot be read.
         StorageError: its store refuses, or cannot be reached.
     """
     rows = _rows(json.loads(_text_of(path)))
-    columns = tuple(dict.fromkeys(name for row in rows for name in row))
+    columns = tuple(dict.fromkeys(name for row in rows for name in row)) or FILE_COLUMNS[:1]
     return columns, _batches(columns, rows)
 
 
@@ -43,8 +43,9 @@ def _rows(value: object) -> list[Mapping[str, Scalar]]:
             for name, told in value.items()
         ]
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        return value
-    raise ValueError("it is no object of file names and prompts")
+        named = {name for row in value for name in row}
+        return value if named.intersection(FILE_COLUMNS) else []
+    return []
 
 
 def _batches(
