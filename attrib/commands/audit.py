@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from attrib.commands import audit_diff, audit_verify
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, RedisOption, parse_where
+from attrib.options import (
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    ExactOption,
+    ExpectedModelOption,
+    JsonOption,
+    MaxBytesOption,
+    MaxPixelsOption,
+    PrecisionOption,
+    RedisOption,
+    ThreadsOption,
+    parse_where,
+)
 
 if TYPE_CHECKING:
     from search.audit.run import AuditReport
@@ -113,9 +126,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every training image.")
-    ] = False,
+    exact: ExactOption = False,
     copy_model: Annotated[
         str | None,
         typer.Option(
@@ -143,14 +154,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTRIB_MODEL",
-            help="Refuse to answer with another model than this. [default: the data folder's]",
-            show_default=False,
-        ),
-    ] = None,
+    model: ExpectedModelOption = None,
     workers: Annotated[
         bool,
         typer.Option(
@@ -176,27 +180,12 @@ def audit(
         int,
         typer.Option(min=1, help="Images done again at most, where the run was broken off."),
     ] = _PART_SIZE,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = _BATCH_SIZE,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads that read and decode. [default: the cores]", show_default=False
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto is the fastest that keeps the features."),
-    ] = "auto",
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Reject images of more pixels.")
-    ] = _MAX_PIXELS,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = _MAX_BYTES,
+    batch_size: BatchSizeOption = _BATCH_SIZE,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
+    max_pixels: MaxPixelsOption = _MAX_PIXELS,
+    max_bytes: MaxBytesOption = _MAX_BYTES,
     json: JsonOption = False,
 ) -> None:
     """Attribute a whole gallery of generated images, and write a report.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, parse_where
+from attrib.options import DataOption, ExactOption, ExpectedModelOption, JsonOption, parse_where
 
 if TYPE_CHECKING:
     from attrib.client import Connected
@@ -52,17 +52,8 @@ def query(
         Path | None,
         typer.Option(help="Draw the answer into this file (.png, .jpg, .webp); a folder for many."),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every training image.")
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTRIB_MODEL",
-            help="Refuse to answer with another model than this. [default: the data folder's]",
-            show_default=False,
-        ),
-    ] = None,
+    exact: ExactOption = False,
+    model: ExpectedModelOption = None,
     server: Annotated[
         str | None,
         typer.Option(

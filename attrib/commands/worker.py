@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, RedisOption
+from attrib.options import DataOption, JsonOption, PrecisionOption, RedisOption
 
 if TYPE_CHECKING:
     from search.ingestion import Embeds
@@ -39,10 +39,7 @@ def worker(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto is the fastest that keeps the features."),
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     name: Annotated[
         str | None,
         typer.Option(
