@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.audit.duplicates import find_duplicates
 from search.audit.flags import image_flags
 from search.audit.parts import FINGERPRINT, PartsFolder
+from search.audit.resampling import SEED
 from search.audit.settings import AuditSettings
 from search.audit.shares import Shares
 from search.audit.summary import Totals, write_summary
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["assemble"]
 
-_SEED = 0  # of the bootstrap
 _GROUP_ROWS = 1 << 16
 
 
@@ -52,7 +52,7 @@ def assemble(
     unique = UniqueImages(parts)
     entries = unique.entries(["image", "sha256", FINGERPRINT])
     alike = iter(find_duplicates(entries, settings.thresholds.duplicate))
-    shares = Shares(settings.by, _SEED)
+    shares = Shares(settings.by, SEED)
     totals = Totals()
     with (
         _Table(whole / IMAGES, images_schema()) as images,

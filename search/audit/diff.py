@@ -19,12 +19,11 @@ from search.audit.diff_images import CompareImages, Image
 from search.audit.diff_words import differences
 from search.audit.finished import read_summary
 from search.audit.manifest import read_manifest
-from search.audit.resampling import Resampled
+from search.audit.resampling import SEED, Resampled
 from search.audit.shares import FIELDS
 
 __all__ = ["AuditDiff", "Moved", "Mover", "diff"]
 
-_SEED = 0
 _ENOUGH = 6  # images
 _UNIT = 1 << 62  # shares are summed as whole numbers of 1 / this
 
@@ -159,7 +158,7 @@ class _Summed:
         self._codes: dict[Value, int] = {}
         self._totals: list[list[int]] = []  # before and after, by code
         self._distance = 0
-        self._resampled = Resampled(_SEED)
+        self._resampled = Resampled(SEED)
 
     def add(self, images: list[tuple[str, Image, Image]]) -> None:
         """Some images by their keys, before and after."""

@@ -21,10 +21,12 @@ from math import exp, factorial
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "RESAMPLES", "Resampled", "percentile_ends"]
+__all__ = ["CONFIDENCE", "RESAMPLES", "SEED", "Resampled", "percentile_ends"]
 
 RESAMPLES = 1_000
 CONFIDENCE = 0.95
+SEED = 0
+"""Of every bootstrap of an audit: who makes one and who checks it draw the same."""
 
 _UNIT = 1 << 36
 """Shares are whole numbers of 1 / this: 7e-12 off at most, and 2^27 images fit into 63 bits."""

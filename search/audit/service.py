@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from PIL import Image
 
+from embed.prepare import row_of
 from embed.shards import ImageRow
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import ImageError, SourceError
@@ -25,7 +24,7 @@ from search.audit.flags import Thresholds
 from search.audit.gallery import Part
 from search.audit.settings import AuditSettings
 from search.audit.sink import Answered, PartsSink
-from search.pipeline import DecodePool
+from search.pipeline import DecodePool, in_advance
 from search.writer import Failure, Finished, Started
 
 __all__ = ["Answerer", "ServiceAnswers"]
@@ -105,7 +104,7 @@ class ServiceAnswers:
 
         try:
             with DecodePool(settings.decode_threads) as pool:
-                for event in _ahead(_events(parts, sink, settings, pool), _AT_ONCE):
+                for event in in_advance(_events(parts, sink, settings, pool), _AT_ONCE):
                     if isinstance(event, Future):
                         outcome = event.result()
                         if isinstance(outcome, Reject):
@@ -168,15 +167,6 @@ def _events(
         yield Finished()
 
 
-def _ahead(events: Iterator[_Event], count: int) -> Iterator[_Event]:
-    waiting: deque[_Event] = deque()
-    for event in events:
-        waiting.append(event)
-        if len(waiting) > count:
-            yield waiting.popleft()
-    yield from waiting
-
-
 def _look(record: ImageRecord | Reject, limits: DecodeLimits) -> _Outcome:
     if isinstance(record, Reject):
         return record
@@ -184,17 +174,5 @@ def _look(record: ImageRecord | Reject, limits: DecodeLimits) -> _Outcome:
         decoded = decode(record.data, limits)
     except ImageError as exc:
         return Reject(record.key, record.path, exc.reason, exc.detail)
-    row = ImageRow(
-        key=record.key,
-        dataset="",
-        path=record.path,
-        url=record.url,
-        caption=record.caption,
-        creator=record.creator,
-        licence=record.licence,
-        width=decoded.width,
-        height=decoded.height,
-        sha256=hashlib.sha256(record.data).hexdigest(),
-        extra=dict(record.extra),
-    )
+    row = row_of(record, decoded, "")
     return _Looked(record, row, make_thumbnail(decoded.image, record.data, decoded.format))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.audit.finished import image_batches, read_creators, read_table
 from search.audit.flags import Thresholds, image_flags
+from search.audit.resampling import SEED
 from search.audit.shares import FIELDS, Shares
 from search.audit.summary import Totals
 from search.audit.tables import REJECTS
@@ -24,7 +25,6 @@ TOLERANCE = 1e-9
 """How far sums may be from what they should be."""
 
 _OF_LINES = ("rank", "training_id", "training_key", "creator", "similarity", "influence")
-_SEED = 0  # of the bootstrap, as the audit takes it
 _ORDER = 1e-12  # influence that falls with the rank, but for rounding
 
 
@@ -76,7 +76,7 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
     creators = read_creators(out)
     fields = list(dict.fromkeys(line["field"] for line in creators))
     foreign = [field for field in fields if field not in FIELDS]
-    shares = None if foreign or not fields else Shares(fields, _SEED)
+    shares = None if foreign or not fields else Shares(fields, SEED)
     totals = Totals()
     thresholds = _thresholds(summary)
     wanted = set(places)
