@@ -95,7 +95,7 @@ class Attribution:
 
     Attributes:
         query: name of the generated image.
-        rows: most influential first; at most `k`.
+        rows: most influential first; at most `k`. A tuple, but where an audit asks.
         remaining: 1 minus the influence of the rows.
         remaining_interval: of `remaining`.
         method: how the shares were computed, see `Method`.
@@ -116,7 +116,7 @@ class Attribution:
     """
 
     query: str
-    rows: tuple[Row, ...]
+    rows: Sequence[Row]
     remaining: float
     remaining_interval: Interval
     method: Method

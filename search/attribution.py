@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,20 +19,23 @@ from ingest.errors import (
     RunError,
     UsageError,
 )
-from search.answer import Attribution, Group, Interval, Method, Owner, Row
+from search.answer import Attribution, Group, Method, Row
 from search.calibration import Normaliser, weights
 from search.checks import check_mass
 from search.chosen import filter_in_words, matches
-from search.fold import Fold, PayloadReader, fold_support, until
+from search.fold import PayloadReader, fold_support, until
+from search.fold_arrays import fold_arrays
+from search.groups import groups_of
 from search.index import INDEXED_FIELDS, Features, Index, IndexInfo, Payload, Where
 from search.others import Others, Searched
+from search.records import Records
+from search.rows import RecordRows, rows_of, share_of
 from search.support import Limits, Support, SupportFinder, search_as_allowed
 
 __all__ = ["Attributor"]
 
 _FOLD_WINDOW = 512
 _NORM_TOLERANCE = 1e-2
-_TOLD = ("dataset", "creator", "licence", "url", "path", "caption")  # in the order of `Owner`
 _KEPT = 4  # finders, each with a sample of up to some ten megabytes
 
 
@@ -46,6 +49,14 @@ class _Asked:
     without: Where
     group_by: str
     exact: bool
+
+
+class _Shown(NamedTuple):
+    """rows, their summed unnormalised weight, and 1 minus their summed influence."""
+
+    rows: Sequence[Row]
+    weight: float
+    remaining: float
 
 
 class Attributor:
@@ -64,6 +75,9 @@ class Attributor:
         head: training images taken from the index where the rest is estimated.
         exact_below: collections up to this size are scanned rather than sampled.
         first_limit: of the first range search, see `Limits.first`.
+        records: where what is known of the training images is kept from one answer to the next, by
+            whoever knows that nothing is put in or taken out meanwhile. The rows of answers are
+            made when they are looked at then: see `search.rows.RecordRows`.
     """
 
     def __init__(
@@ -77,8 +91,10 @@ class Attributor:
         head: int = Limits.head,
         exact_below: int = Limits.exact_below,
         first_limit: int = Limits.first,
+        records: Records | None = None,
     ) -> None:
         self._index = index
+        self._records = records
         self._model_name = model_name
         self._fingerprint = fingerprint
         self._calibrator = calibrator
@@ -245,34 +261,22 @@ class Attributor:
     ) -> Attribution:
         source = support if candidates is None else candidates
         where, group_by = asked.where, asked.group_by
-        reader = PayloadReader(self._index, source)
-        fields = list(dict.fromkeys(["sha256", *where, *([group_by] if group_by else [])]))
-
-        def keep(payload: Payload) -> bool:
-            return matches(payload, where)
-
-        if group_by:
-            reader.read(range(len(source.ids)), fields)
         total = support.normaliser
         if candidates is not None:  # rows from outside the head must not sum to more than Z
             total = _at_least(total, fsum(source.weights))
-        folds = fold_support(
-            self._index,
-            source,
-            reader,
-            asked.k,
-            fields=fields,
-            window=_FOLD_WINDOW,
-            keep=keep if where else None,
-            enough=inf if asked.mass is None else asked.mass * total.value,
-        )
-        if asked.mass is not None:
-            folds = until(folds, total.value, asked.mass)
-        rows = self._rows(source, folds, reader, total)
-        groups = self._groups(source, reader, fields, group_by, where, total) if group_by else ()
-        weight = fsum(fold.weight for fold in folds)
-        remaining = _rest(row.influence for row in rows)
-        low, high = _share(weight, total)
+        fields = list(dict.fromkeys(["sha256", *where, *([group_by] if group_by else [])]))
+        reader = PayloadReader(self._index, source)
+        shown = self._record_rows(source, total, info, asked)
+        if shown is None:
+            if group_by:
+                reader.read(range(len(source.ids)), fields)
+            shown = self._read_rows(source, reader, total, fields, asked)
+        rows, weight, remaining = shown
+        groups: tuple[Group, ...] = ()
+        if group_by:
+            payloads = reader.read(range(len(source.ids)), fields)
+            groups = groups_of(source, payloads, group_by, where, total)
+        low, high = share_of(weight, total)
         return Attribution(
             query=name,
             rows=rows,
@@ -297,63 +301,60 @@ class Attributor:
             note=_note(source.refused, support.method),
         )
 
-    def _rows(
-        self, source: Support, folds: Sequence[Fold], reader: PayloadReader, total: Normaliser
-    ) -> tuple[Row, ...]:
-        payloads = reader.read([place for fold in folds for place in fold.places])
-        rows = []
-        for rank, fold in enumerate(folds, start=1):
-            owners = tuple(_owner(str(source.ids[place]), payloads[place]) for place in fold.places)
-            first = payloads[fold.places[0]]
-            rows.append(
-                Row(
-                    rank=rank,
-                    similarity=float(source.similarities[fold.places[0]]),
-                    influence=fold.weight / total.value,
-                    interval=_share(fold.weight, total),
-                    owners=owners,
-                    sha256=str(first.get("sha256") or ""),
-                    width=int(first.get("width") or 0),
-                    height=int(first.get("height") or 0),
-                    payload=first,
-                )
-            )
-        return tuple(rows)
+    def _record_rows(
+        self, source: Support, total: Normaliser, info: IndexInfo, asked: _Asked
+    ) -> _Shown | None:
+        """Rows from what is kept of the training images; None where that does not serve."""
+        if self._records is None or asked.where or asked.group_by:
+            return None
+        numbers = self._records.numbers(source.ids, info.points)
+        if numbers is None:
+            return None
+        folded = fold_arrays(
+            source.weights,
+            self._records.pictures[numbers],
+            asked.k,
+            window=_FOLD_WINDOW,
+            total=total.value,
+            mass=asked.mass,
+        )
+        rows = RecordRows.of(self._records, numbers, source.similarities, folded, total)
+        return _Shown(rows, fsum(folded.weights.tolist()), _rest(rows.influences.tolist()))
 
-    @staticmethod
-    def _groups(
+    def _read_rows(
+        self,
         source: Support,
         reader: PayloadReader,
-        fields: Sequence[str],
-        group_by: str,
-        where: Where,
         total: Normaliser,
-    ) -> tuple[Group, ...]:
-        """Every record of the support counts, not the rows alone."""
-        members: dict[str, list[float]] = {}
-        payloads = reader.read(range(len(source.ids)), fields)
-        for place, weight in enumerate(source.weights.tolist()):
-            payload = payloads[place]
-            if where and not matches(payload, where):
-                continue
-            value = payload.get(group_by)
-            members.setdefault("" if value is None else str(value), []).append(weight)
-        groups = []
-        for value, group_weights in members.items():
-            weight = fsum(group_weights)
-            groups.append(
-                Group(value, weight / total.value, _share(weight, total), len(group_weights))
-            )
-        return tuple(sorted(groups, key=lambda group: (-group.influence, group.value)))
+        fields: Sequence[str],
+        asked: _Asked,
+    ) -> _Shown:
+        """Rows from payloads that are read for this answer."""
+        where = asked.where
+
+        def keep(payload: Payload) -> bool:
+            return matches(payload, where)
+
+        folds = fold_support(
+            self._index,
+            source,
+            reader,
+            asked.k,
+            fields=fields,
+            window=_FOLD_WINDOW,
+            keep=keep if where else None,
+            enough=inf if asked.mass is None else asked.mass * total.value,
+        )
+        if asked.mass is not None:
+            folds = until(folds, total.value, asked.mass)
+        rows = rows_of(source, folds, reader, total)
+        return _Shown(
+            rows, fsum(fold.weight for fold in folds), _rest(row.influence for row in rows)
+        )
 
 
 def _note(refused: str, method: Method) -> str:
     return f"{method}, because {refused}" if refused else ""
-
-
-def _share(weight: float, total: Normaliser) -> Interval:
-    """95 % interval of weight / Z, within 0..1."""
-    return min(weight / total.high, 1.0), min(weight / total.low, 1.0)
 
 
 def _rest(shares: Iterable[float]) -> float:
@@ -368,11 +369,6 @@ def _at_least(total: Normaliser, certain: float) -> Normaliser:
         high=max(total.high, certain),
         standard_error=total.standard_error,
     )
-
-
-def _owner(point_id: str, payload: Payload) -> Owner:
-    get = payload.get
-    return Owner(point_id, str(get("key") or point_id), *[str(get(n) or "") for n in _TOLD])
 
 
 def _calibrator_record(calibrator: Calibrator) -> Mapping[str, Any]:

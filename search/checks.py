@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ingest.errors import UsageError
 from search.index import INDEXED_FIELDS, Features, Payload
+from search.packed_ids import PackedIds
 
 __all__ = [
     "check_features",
@@ -77,6 +78,8 @@ def check_features(given: Features, dim: int, name: str) -> Features:
 
 def pack_ids(ids: Sequence[UUID]) -> bytes:
     """Ids laid end to end, 16 bytes each; UsageError where one is no UUID."""
+    if isinstance(ids, PackedIds):
+        return ids.packed
     try:
         return b"".join([uuid.bytes for uuid in ids])
     except AttributeError as exc:

@@ -32,6 +32,7 @@ from search.chosen import EVERYTHING, Chosen, check_chosen
 from search.edge_channel import Channel, ProcessBusyError
 from search.edge_settings import EdgeSettings, read_settings, write_settings
 from search.index import Features, Hits, IndexInfo, Payload, Sample, Where
+from search.packed_ids import PackedIds
 
 __all__ = ["EdgeIndex", "EdgeSettings"]
 
@@ -183,7 +184,7 @@ class EdgeIndex:
         rows = check_features(queries, self._dim, "queries")
         found = self._channel.call("search", rows.tobytes(), limit, chosen, exact)
         return [
-            Hits(unpack_ids(ids), np.frombuffer(similarities, dtype=np.float32))
+            Hits(PackedIds(ids), np.frombuffer(similarities, dtype=np.float32))
             for ids, similarities in found
         ]
 

@@ -23,9 +23,11 @@ import numpy as np
 from search.index import Index, Payload
 from search.support import Support
 
-__all__ = ["Fold", "PayloadReader", "fold_support", "until"]
+__all__ = ["GROWTH", "Fold", "PayloadReader", "end_of", "fold_support", "until"]
 
-_GROWTH = 4
+GROWTH = 4
+"""Of the window, where it holds fewer images than are wanted."""
+
 _ROUNDING = 1e-9
 """More than a running sum of shares is ever off by."""
 _WHOLE = 6
@@ -114,7 +116,7 @@ def fold_support(
         folds = _fold(places, payloads, support, k)
         if len(folds) >= k or width >= total:
             break
-        width = min(width * _GROWTH, total)
+        width = min(width * GROWTH, total)
     if width < total:
         folds = _with_far_copies(index, support, folds, payloads)
     return folds
@@ -122,12 +124,16 @@ def fold_support(
 
 def until(folds: list[Fold], total: float, mass: float) -> list[Fold]:
     """The first folds, up to and with the one at which their shares of `total` reach `mass`."""
-    shares = [fold.weight / total for fold in folds]
+    return folds[: end_of([fold.weight / total for fold in folds], mass)]
+
+
+def end_of(shares: Sequence[float], mass: float) -> int:
+    """How many shares there are up to and with the one at which they sum to `mass`."""
     sums = list(accumulate(shares))
     end = bisect_left(sums, mass - _ROUNDING)
-    while end < len(folds) and fsum(shares[: end + 1]) < mass:
+    while end < len(shares) and fsum(shares[: end + 1]) < mass:
         end += 1
-    return folds[: end + 1]
+    return min(end + 1, len(shares))
 
 
 def _below(support: Support, enough: float) -> int:

@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient, models
 from search.chosen import EVERYTHING, Chosen
 from search.edge_tuning import NEIGHBOURS, tune
 from search.index import Features, Hits
+from search.packed_ids import PackedIds
 from search.server_calls import ServerCalls
 from search.server_collection import ServerFacts, is_local
 from search.server_requests import condition, search_params
@@ -67,7 +68,7 @@ class ServerSearch:
             points = self._follow_tie(row, points, limit, chosen, exact)
             best = sorted([(-point.score, UUID(str(point.id)).bytes) for point in points])[:limit]
             similarities = -np.array([negative for negative, _ in best], dtype=np.float32)
-            out.append(Hits([UUID(bytes=packed) for _, packed in best], similarities))
+            out.append(Hits(PackedIds(b"".join([packed for _, packed in best])), similarities))
         return out
 
     def needed_ef(self, rows: Features, points: int) -> int:

@@ -34,6 +34,8 @@ __all__ = ["Limits", "Support", "SupportFinder", "search_as_allowed"]
 
 _GROWTH = 4
 _SCAN_BLOCK = 4096
+_SCAN_HITS = 100_000
+"""Of one search: the ids of one query of the largest collection that is scanned."""
 _FEW = 32
 _HOPE = 1.5
 """Supports estimated at up to so many times the limit are still tried."""
@@ -213,13 +215,15 @@ class SupportFinder:
         ]
 
     def _scan(self, features: Features, population: int) -> list[Support]:
-        """Every similarity from the index; one query at a time, to hold one list of ids only."""
+        """Every similarity from the index, of so many queries at a time as few hits allow."""
         found = []
-        for query in range(len(features)):
-            hits = self._index.search(features[query : query + 1], population, exact=True)[0]
-            largest = float(hits.similarities[0])
-            weight = weights(hits.similarities, largest, self._calibrator)
-            found.append(_known(hits, weight, largest, "exact"))
+        together = max(1, _SCAN_HITS // population)
+        for start in range(0, len(features), together):
+            some = features[start : start + together]
+            for hits in self._index.search(some, population, exact=True):
+                largest = float(hits.similarities[0])
+                weight = weights(hits.similarities, largest, self._calibrator)
+                found.append(_known(hits, weight, largest, "exact"))
         return found
 
     def _scan_blocks(self, features: Features, head: int) -> list[Support]:

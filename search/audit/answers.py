@@ -25,6 +25,7 @@ from search.audit.sink import PartsSink
 from search.collection import Collection
 from search.pipeline import DecodePool, Embeds, IngestSettings, Pipeline
 from search.plan import Work
+from search.records import Records
 from search.writer import Writer
 
 __all__ = ["Answers", "LocalAnswers"]
@@ -76,8 +77,9 @@ class LocalAnswers:
         self._collection = collection
         self._backbone = backbone
         model = collection.model
+        index = remembered(collection.index)
         self._attributor = Attributor(
-            remembered(collection.index), model.name, model.fingerprint, model.calibrator
+            index, model.name, model.fingerprint, model.calibrator, records=Records(index)
         )
 
     def facts(self) -> Mapping[str, Any]:

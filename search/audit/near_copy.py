@@ -6,9 +6,8 @@ compared: by their edges (`search.audit.copy_score`), or by a backbone made for 
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +18,7 @@ from search.answer import Attribution, Row
 from search.audit.copy_score import Edges, compare, score_of
 from search.audit.flags import Thresholds
 from search.index import Features
+from search.rows import RecordRows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -120,10 +120,9 @@ class NearCopy:
         Rows less similar than `Thresholds.look_from` are not looked at: it would take longer than
         all the rest of an audit.
         """
-        rows = [row for row in answer.rows if self._from is None or row.similarity >= self._from]
         found = Found()
         generated: Any = None
-        for row in heapq.nlargest(ROWS, rows, key=lambda row: row.similarity):
+        for row in _most_similar(answer.rows, self._from):
             training = self._training(row)
             if training is None:
                 continue
@@ -143,6 +142,16 @@ class NearCopy:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(key)
         return self._ready[key]
+
+
+def _most_similar(rows: Sequence[Row], least: float | None) -> list[Row]:
+    similar = (
+        rows.similarities
+        if isinstance(rows, RecordRows)
+        else np.array([row.similarity for row in rows], np.float64)
+    )
+    near = np.argsort(-similar, kind="stable")[:ROWS].tolist()
+    return [rows[place] for place in near if least is None or similar[place] >= least]
 
 
 class _Pictures(Protocol):

@@ -1,7 +1,7 @@
 """Parts of an audit on disk: each is built beside its place, and counts once it is whole.
 
     parts/00000/images.parquet        as in the audit, and `FINGERPRINT` and `LINES`
-    parts/00000/attributions.parquet  as in the audit
+    parts/00000/attributions.parquet  as in the audit, its texts as dictionaries
     parts/00000/rejects.parquet       as in the audit
     parts/00000/thumbnails.parquet    key and a small picture, in order of the images
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.audit.lines import lines_schema
 from search.audit.tables import (
     ATTRIBUTIONS,
     IMAGES,
@@ -92,7 +93,8 @@ class PartsFolder:
                 pq.ParquetFile(folder / ATTRIBUTIONS) as attributions,
             ):
                 for group in range(images.num_row_groups):
-                    yield Piece(images.read_row_group(group), attributions.read_row_group(group))
+                    lines = attributions.read_row_group(group).cast(attributions_schema())
+                    yield Piece(images.read_row_group(group), lines)
 
     def rejects(self) -> Iterator[pa.Table]:
         """The rejects of all parts in order."""
@@ -141,7 +143,7 @@ class PartWriter:
             IMAGES: images_schema()
             .append(pa.field(FINGERPRINT, pa.binary()))
             .append(pa.field(LINES, pa.int32())),
-            ATTRIBUTIONS: attributions_schema(),
+            ATTRIBUTIONS: lines_schema(),
             THUMBNAILS: pa.schema([("image", pa.string()), ("thumbnail", pa.binary())]),
         }
         self._opened = ExitStack()
@@ -150,8 +152,8 @@ class PartWriter:
                 pq.ParquetWriter(
                     self._folder / name,
                     schema,
-                    compression="none" if name == THUMBNAILS else "snappy",
-                    use_dictionary=name == ATTRIBUTIONS,
+                    compression="snappy" if name == IMAGES else "none",
+                    use_dictionary=_texts(schema) if name == ATTRIBUTIONS else False,
                     write_statistics=False,
                 )
             )
@@ -161,21 +163,20 @@ class PartWriter:
     def add(
         self,
         images: Sequence[Mapping[str, Any]],
-        lines: Mapping[str, Sequence[Any]],
+        lines: pa.Table,
         thumbnails: Sequence[bytes],
     ) -> None:
-        """Write a batch: its lines of the table of images, and of attributions by column."""
+        """Write a batch: its lines of the table of images, and those of `lines_table`."""
         import pyarrow as pa
 
         keys = [image["image"] for image in images]
         columns = {name: [row[name] for row in images] for name in self._schemas[IMAGES].names}
-        for name, content in (
-            (IMAGES, columns),
+        pictures = {"image": keys, "thumbnail": list(thumbnails)}
+        for name, table in (
+            (IMAGES, pa.Table.from_pydict(columns, schema=self._schemas[IMAGES])),
             (ATTRIBUTIONS, lines),
-            (THUMBNAILS, {"image": keys, "thumbnail": list(thumbnails)}),
+            (THUMBNAILS, pa.Table.from_pydict(pictures, schema=self._schemas[THUMBNAILS])),
         ):
-            schema = self._schemas[name]
-            table = pa.Table.from_pydict({n: content[n] for n in schema.names}, schema=schema)
             self._writers[name].write_table(table, row_group_size=max(1, table.num_rows))
 
     def reject(self, row: Mapping[str, Any]) -> None:
@@ -201,6 +202,12 @@ class PartWriter:
         with suppress(OSError):
             self._opened.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    import pyarrow as pa
+
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
 
 
 def _sync(path: Path) -> None:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from ingest.errors import RunError, UsageError
 from search.answer import Attribution, Row
+from search.audit.main_creator import main_creator
 from search.audit.resampling import Resampled
 from search.audit.tables import creators_schema
+from search.rows import RecordRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,17 +53,10 @@ def image_statistics(answer: Attribution) -> dict[str, Any]:
     records), ``top_influence``, ``top_similarity`` (None without rows), ``main_creator`` and
     ``main_creator_share`` (the known creator with the largest share; ties by name).
     """
-    shares = [*(row.influence for row in answer.rows), answer.remaining]
-    entropy = max(-fsum(share * log(share) for share in shares if share > 0), 0.0)
+    shares = [*_influences(answer.rows), answer.remaining]
+    entropy = max(-fsum([share * log(share) for share in shares if share > 0]), 0.0)
     top = answer.rows[0] if answer.rows else None
-    by_creator: dict[str, list[float]] = {}
-    for row in answer.rows:
-        each = row.influence / len(row.owners)
-        for owner in row.owners:
-            if owner.creator:
-                by_creator.setdefault(owner.creator, []).append(each)
-    summed = {creator: fsum(parts) for creator, parts in by_creator.items()}
-    main = min(summed, key=lambda creator: (-summed[creator], creator), default="")
+    main, main_share = main_creator(answer.rows)
     return {
         "sources": len(answer.rows),
         "entropy": entropy,
@@ -72,8 +67,15 @@ def image_statistics(answer: Attribution) -> dict[str, Any]:
         "top_influence": top.influence if top else 0.0,
         "top_similarity": top.similarity if top else None,
         "main_creator": main,
-        "main_creator_share": summed.get(main, 0.0),
+        "main_creator_share": main_share,
     }
+
+
+def _influences(rows: Sequence[Row]) -> list[float]:
+    if isinstance(rows, RecordRows):
+        shares: list[float] = rows.influences.tolist()
+        return shares
+    return [row.influence for row in rows]
 
 
 def lines_of(image_key: str, answer: Attribution) -> list[dict[str, Any]]:

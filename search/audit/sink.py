@@ -20,9 +20,9 @@ from ingest.record import Reject
 from search.answer import Attribution
 from search.audit.duplicates import fingerprint
 from search.audit.gallery import Named, Part
+from search.audit.lines import lines_table
 from search.audit.parts import FINGERPRINT, LINES, PartsFolder, PartWriter
-from search.audit.shares import image_statistics, lines_of
-from search.audit.tables import attributions_schema
+from search.audit.shares import image_statistics
 from search.folder import writing
 from search.index import Features
 from search.writer import Batch, Failure, Message, Started
@@ -130,14 +130,14 @@ class PartsSink:
         thumbnails: Sequence[bytes],
         answers: Sequence[Attribution],
     ) -> None:
-        lines: dict[str, list[Any]] = {name: [] for name in attributions_schema().names}
-        images = []
-        for row, thumbnail, answer in zip(rows, thumbnails, answers, strict=True):
-            key = self._named.key(row.key)
-            of_image = lines_of(key, answer)
-            for name, column in lines.items():
-                column += [line[name] for line in of_image]
-            images.append({**self._line(key, row, thumbnail, answer), LINES: len(of_image)})
+        keys = [self._named.key(row.key) for row in rows]
+        lines, counts = lines_table(keys, answers)
+        images = [
+            {**self._line(key, row, thumbnail, answer), LINES: count}
+            for key, row, thumbnail, answer, count in zip(
+                keys, rows, thumbnails, answers, counts, strict=True
+            )
+        ]
         with writing(self._out):
             self._open.add(images, lines, thumbnails)
 

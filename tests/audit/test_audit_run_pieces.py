@@ -12,10 +12,11 @@ from ingested import draw, images
 
 from ingest.source import open_sources
 from search.audit.gallery import Gallery
+from search.audit.lines import lines_schema
 from search.audit.parts import FINGERPRINT, LINES, PartsFolder, PartWriter
 from search.audit.pictures import GeneratedPictures
 from search.audit.remembered import remembered
-from search.audit.tables import attributions_schema, images_schema
+from search.audit.tables import images_schema
 from search.index import Payload
 
 
@@ -59,8 +60,7 @@ def test_thumbnails_are_found_in_any_order(tmp_path: Path) -> None:
             rows = [dict.fromkeys(images_schema().names) for _ in some]
             for row, key in zip(rows, some, strict=True):
                 row.update({"image": key, FINGERPRINT: b"", LINES: 0})
-            no_lines: dict[str, list[object]] = {name: [] for name in attributions_schema().names}
-            writer.add(rows, no_lines, [key.encode() for key in some])
+            writer.add(rows, lines_schema().empty_table(), [key.encode() for key in some])
         writer.finish()
     assert parts.finished() == {0, 1, 2}
     pictures = GeneratedPictures(parts)
