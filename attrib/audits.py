@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from attrib.client import Connected, connect
 from embed.registry import find_model
 from ingest.download_settings import DownloadSettings
-from ingest.errors import ImageError, ModelMismatchError, RunError
+from ingest.errors import ImageError, ModelMismatchError, RunError, UsageError
 from ingest.source import open_sources
 from search.audit.answers import LocalAnswers
 from search.audit.embedded import EmbeddedElsewhere
@@ -64,11 +64,17 @@ def audit_gallery(
         restart: begin anew, whatever audit is in `out`.
 
     Raises:
-        UsageError: settings that cannot be meant, or an `out` with an audit of something else.
+        UsageError: settings that cannot be meant, an `out` with an audit of something else, or
+            images that are to be kept in it.
         RunError: as `search.audit.run.run_audit`.
     """
     settings = settings or AuditSettings()
     settings.check()
+    kept = download.keep_images if download is not None else None
+    if kept is not None and Path(out).resolve() in (kept.resolve(), *kept.resolve().parents):
+        raise UsageError(
+            f"{kept} is in the audit's folder {out}: choose another folder with --keep-images"
+        )
     sources = open_sources(list(gallery), settings.limits.max_bytes, download)
     cut = Gallery(sources, settings.part_size)
     wanted = find_model(model) if model is not None else None

@@ -8,27 +8,40 @@ from typing import Annotated, Literal
 
 import typer
 
+from ingest.download_settings import DownloadSettings
 from ingest.errors import UsageError
 
 __all__ = [
+    "DOWNLOAD",
+    "AllowPrivateOption",
     "BatchSizeOption",
+    "ContactOption",
     "DataOption",
     "DeviceOption",
     "DistractorsOption",
+    "DownloadConcurrencyOption",
     "ExactOption",
     "ExcludeOption",
     "ExpectedModelOption",
+    "IgnoreOptOutOption",
     "IndexOption",
     "JsonOption",
+    "KeepImagesOption",
     "MaxBytesOption",
     "MaxPixelsOption",
+    "PerHostOption",
     "PrecisionOption",
     "RedisOption",
     "RootOption",
+    "ServerOption",
     "SkipMissingOption",
     "ThreadsOption",
+    "TimeoutOption",
     "parse_where",
 ]
+
+DOWNLOAD = DownloadSettings()
+"""What the options of downloads are unless they are given."""
 
 DataOption = Annotated[
     Path,
@@ -90,13 +103,34 @@ ExcludeOption = Annotated[
     ),
 ]
 
+AllowPrivateOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private",
+        help="Of URLs: also from addresses that are not public (127.0.0.1, 10.0.0.0/8 ...).",
+    ),
+]
+
 BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images embedded at once.")]
+
+ContactOption = Annotated[
+    str,
+    typer.Option(
+        envvar="ATTRIB_CONTACT",
+        help="Of URLs: a mail or web address for the User-Agent, as many hosts ask for.",
+        show_default=False,
+    ),
+]
 
 DeviceOption = Annotated[
     str | None,
     typer.Option(
         help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
     ),
+]
+
+DownloadConcurrencyOption = Annotated[
+    int, typer.Option(min=1, max=4096, help="Of URLs: requests at a time.")
 ]
 
 ExactOption = Annotated[bool, typer.Option("--exact", help="Compare with every training image.")]
@@ -110,13 +144,47 @@ ExpectedModelOption = Annotated[
     ),
 ]
 
+KeepImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Of URLs: keep what is downloaded as WebDataset tars in this folder.",
+        show_default=False,
+    ),
+]
+
+IgnoreOptOutOption = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-opt-out",
+        help="Of URLs: fetch what robots.txt, X-Robots-Tag or a TDM reservation withhold, from "
+        "hosts that are yours or gave you leave. Every record says so.",
+    ),
+]
+
 MaxBytesOption = Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")]
 
 MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Reject images of more pixels.")]
 
+PerHostOption = Annotated[
+    int, typer.Option(min=1, max=1024, help="Of URLs: requests to one host at a time.")
+]
+
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(help="auto is the fastest that keeps the features."),
+]
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="ATTRIB_SERVER",
+        metavar="URL",
+        help="Ask a running service (`attrib serve`) in place of a data folder; its key in "
+        "ATTRIB_API_KEY. Sends the images to it.",
+        show_default=False,
+    ),
 ]
 
 ThreadsOption = Annotated[
@@ -124,6 +192,10 @@ ThreadsOption = Annotated[
     typer.Option(
         min=1, help="Threads that read and decode. [default: the cores]", show_default=False
     ),
+]
+
+TimeoutOption = Annotated[
+    float, typer.Option(min=0.1, max=3600, help="Of URLs: seconds that one try may take.")
 ]
 
 

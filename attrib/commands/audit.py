@@ -11,17 +11,26 @@ from typer.core import TyperGroup
 from attrib.commands import audit_diff, audit_verify
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import (
+    DOWNLOAD,
+    AllowPrivateOption,
     BatchSizeOption,
+    ContactOption,
     DataOption,
     DeviceOption,
+    DownloadConcurrencyOption,
     ExactOption,
     ExpectedModelOption,
+    IgnoreOptOutOption,
     JsonOption,
+    KeepImagesOption,
     MaxBytesOption,
     MaxPixelsOption,
+    PerHostOption,
     PrecisionOption,
     RedisOption,
+    ServerOption,
     ThreadsOption,
+    TimeoutOption,
     parse_where,
 )
 
@@ -144,16 +153,7 @@ def audit(
             show_default=False,
         ),
     ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTRIB_SERVER",
-            metavar="URL",
-            help="Ask a running service (`attrib serve`) in place of a data folder; its key in "
-            "ATTRIB_API_KEY. Sends the images to it.",
-            show_default=False,
-        ),
-    ] = None,
+    server: ServerOption = None,
     model: ExpectedModelOption = None,
     workers: Annotated[
         bool,
@@ -186,6 +186,13 @@ def audit(
     precision: PrecisionOption = "auto",
     max_pixels: MaxPixelsOption = _MAX_PIXELS,
     max_bytes: MaxBytesOption = _MAX_BYTES,
+    keep_images: KeepImagesOption = None,
+    download_concurrency: DownloadConcurrencyOption = DOWNLOAD.concurrency,
+    per_host: PerHostOption = DOWNLOAD.per_host,
+    timeout_s: TimeoutOption = DOWNLOAD.timeout_s,
+    contact: ContactOption = "",
+    ignore_opt_out: IgnoreOptOutOption = False,
+    allow_private: AllowPrivateOption = False,
     json: JsonOption = False,
 ) -> None:
     """Attribute a whole gallery of generated images, and write a report.
@@ -198,6 +205,7 @@ def audit(
     from attrib.audits import audit_gallery
     from attrib.console import Bar, print_json
     from ingest.decode import DecodeLimits
+    from ingest.download_settings import DownloadSettings
     from ingest.errors import UsageError
     from search.audit.flags import parse_thresholds
     from search.audit.settings import DEFAULT_BY, AuditSettings
@@ -239,6 +247,15 @@ def audit(
             settings=settings,
             through=through,
             device=device,
+            download=DownloadSettings(
+                concurrency=download_concurrency,
+                per_host=per_host,
+                timeout_s=timeout_s,
+                contact=contact,
+                ignore_opt_out=ignore_opt_out,
+                allow_private=allow_private,
+                keep_images=keep_images,
+            ),
             restart=restart,
             progress=bar,
         )

@@ -9,16 +9,24 @@ import typer
 
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import (
+    DOWNLOAD,
+    AllowPrivateOption,
     BatchSizeOption,
+    ContactOption,
     DataOption,
     DeviceOption,
+    DownloadConcurrencyOption,
+    IgnoreOptOutOption,
     IndexOption,
     JsonOption,
+    KeepImagesOption,
     MaxBytesOption,
     MaxPixelsOption,
+    PerHostOption,
     PrecisionOption,
     RedisOption,
     ThreadsOption,
+    TimeoutOption,
 )
 
 if TYPE_CHECKING:
@@ -31,9 +39,6 @@ _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
 _SHARD_SIZE = 1024
-_DOWNLOAD_CONCURRENCY = 128
-_PER_HOST = 4
-_TIMEOUT_S = 20.0
 _REDIS = "redis://127.0.0.1:6379/0"
 _WORKER_TIMEOUT_S = 60.0
 _ATTEMPTS = 3
@@ -145,46 +150,13 @@ def ingest(
             "the images.",
         ),
     ] = False,
-    keep_images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Of URLs: keep what is downloaded as WebDataset tars in this folder.",
-            show_default=False,
-        ),
-    ] = None,
-    download_concurrency: Annotated[
-        int, typer.Option(min=1, max=4096, help="Of URLs: requests at a time.")
-    ] = _DOWNLOAD_CONCURRENCY,
-    per_host: Annotated[
-        int, typer.Option(min=1, max=1024, help="Of URLs: requests to one host at a time.")
-    ] = _PER_HOST,
-    timeout_s: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Of URLs: seconds that one try may take.")
-    ] = _TIMEOUT_S,
-    contact: Annotated[
-        str,
-        typer.Option(
-            envvar="ATTRIB_CONTACT",
-            help="Of URLs: a mail or web address for the User-Agent, as many hosts ask for.",
-            show_default=False,
-        ),
-    ] = "",
-    ignore_opt_out: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-opt-out",
-            help="Of URLs: fetch what robots.txt, X-Robots-Tag or a TDM reservation withhold, from "
-            "hosts that are yours or gave you leave. Every record says so.",
-        ),
-    ] = False,
-    allow_private: Annotated[
-        bool,
-        typer.Option(
-            "--allow-private",
-            help="Of URLs: also from addresses that are not public (127.0.0.1, 10.0.0.0/8 ...).",
-        ),
-    ] = False,
+    keep_images: KeepImagesOption = None,
+    download_concurrency: DownloadConcurrencyOption = DOWNLOAD.concurrency,
+    per_host: PerHostOption = DOWNLOAD.per_host,
+    timeout_s: TimeoutOption = DOWNLOAD.timeout_s,
+    contact: ContactOption = "",
+    ignore_opt_out: IgnoreOptOutOption = False,
+    allow_private: AllowPrivateOption = False,
     workers: Annotated[
         bool,
         typer.Option(

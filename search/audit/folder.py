@@ -4,6 +4,8 @@
 .work/parts/       what is done of it
 .work/whole/       the finished files, on their way into their places
 .plan.json         what the finished audit is of; there once all else is in its place
+
+Payouts may lie there, too. They are no part of the audit, and it never touches them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from ingest.errors import DataFolderBusyError, DataFolderError, SourceError, Usa
 from ingest.source import Source, TarSource
 from ingest.storage import is_remote
 from search.audit.parts import PartsFolder
+from search.audit.payout_found import payout_file_names
 from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, REJECTS, SUMMARY
 from search.folder import writing
 
@@ -56,7 +59,7 @@ class AuditFolder:
 
         Raises:
             UsageError: the folder is in the gallery.
-            DataFolderError: it is a file, or holds other things than an audit.
+            DataFolderError: it is a file, or holds other things than an audit and its payouts.
         """
         out = self.out.resolve()
         for source in sources:
@@ -71,6 +74,8 @@ class AuditFolder:
             raise DataFolderError(f"{self.out} is a file: choose another folder with --out")
         with writing(self.out):
             names = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+            if names - _OWN:
+                names -= payout_file_names(self.out)
         if names and (names - _OWN or not names & {".plan.json", ".work"}):
             raise DataFolderError(
                 f"{self.out} holds other things than an audit; choose an empty or new folder with "

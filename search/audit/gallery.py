@@ -24,7 +24,8 @@ class Survey:
     """What a gallery holds, without having looked into an image.
 
     Attributes:
-        digest: sha256 over the names, sizes, times and metadata of everything in it, in order.
+        digest: sha256 over the names, sizes, times and metadata of everything in it, in order; of
+            lists of URLs also over whether opt-outs and private addresses count.
         images: how many there are; None where a tar would have to be read to know.
         sizes: images of each part; 0 where that is not known.
     """
@@ -133,6 +134,8 @@ class Gallery:
             if isinstance(source, TarSource):
                 digest.update(source.signature.encode())
                 known = False
+            if isinstance(source, UrlListSource) and (rules := _rules(source)):
+                digest.update(repr(rules).encode())
             for item in part.work.items or ():
                 digest.update(repr(_state(part.source, item)).encode())
             sizes.append(len(part.work.items or ()))
@@ -146,6 +149,12 @@ def _state(named: Named, item: Item) -> tuple[object, ...]:
     known = item.metadata
     told = (known.url, known.caption, known.creator, known.licence)
     return (*state, *told, *sorted(known.extra.items()))
+
+
+def _rules(source: UrlListSource) -> tuple[str, ...]:
+    """What decides, besides the list, which of its images there are to be had."""
+    names = ("ignore_opt_out", "allow_private")
+    return tuple(name for name in names if getattr(source.settings, name))
 
 
 def _named(sources: Sequence[Source]) -> Iterator[Named]:

@@ -17,26 +17,10 @@ from typing import Any
 from ingest.errors import UsageError
 from search.audit.csv_cells import safe_cell
 from search.audit.payout import LIMITS, Audited, Payee, Payout
+from search.audit.payout_found import COLUMNS, PARTIAL, PAYOUT_SCHEMA, is_payout_table, read_trail
 from search.folder import writing
 
 __all__ = ["COLUMNS", "PAYOUT_SCHEMA", "payout_csv", "payout_record", "write_payout"]
-
-PAYOUT_SCHEMA = "attrib-payout/1"
-
-COLUMNS = (
-    "line",
-    "field",
-    "kind",
-    "name",
-    "share",
-    "part",
-    "paid",
-    "held_back",
-    "currency",
-    "reason",
-    "basis",
-    "audit",
-)
 
 _BASIS = "similarity-based estimate, not a causal proof"
 
@@ -44,21 +28,30 @@ _BASIS = "similarity-based estimate, not a causal proof"
 def write_payout(payout: Payout, audited: Audited, path: Path) -> Path:
     """Write the CSV to `path`, and its trail beside it as .json; returns the latter's path.
 
-    Same audit, amount and policy: same bytes. Each file is replaced whole.
+    Same audit, amount and policy: same bytes. Each file is replaced whole, and only by a payout.
 
     Raises:
-        UsageError: `path` ends in .json.
+        UsageError: `path` ends in .json, or one of the two would take the place of another file.
         DataFolderError: the disk refuses.
     """
     beside = path.with_suffix(".json")
     if beside == path:
         raise UsageError(f"{path} names the CSV file: its trail goes into {path.name} beside it")
+    for place, is_ours in (
+        (path, is_payout_table(path)),
+        (beside, read_trail(beside) is not None),
+    ):
+        if not is_ours and place.is_file() and place.stat().st_size:
+            raise UsageError(
+                f"{place} is no payout's file, or was changed since, and would be replaced: choose "
+                "another name with --out"
+            )
     table = payout_csv(payout, audited)
     record = {"csv_sha256": hashlib.sha256(table).hexdigest(), **payout_record(payout, audited)}
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     with writing(path.parent):
         for target, content in ((beside, text.encode()), (path, table)):
-            partial = target.with_name(f".{target.name}.partial")
+            partial = target.with_name(f".{target.name}{PARTIAL}")
             partial.write_bytes(content)
             partial.replace(target)
     return beside

@@ -7,13 +7,14 @@ import json
 import platform
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ingest.errors import RejectReason
 from search.audit.flags import FLAGS
 from search.audit.settings import AuditSettings
 from search.audit.tables import SCHEMA, SUMMARY
@@ -52,6 +53,7 @@ class Totals:
             name: array("d") for name in ("remaining", "effective_sources", "top_influence")
         }
         self._inputs = hashlib.sha256()
+        self._repeated = hashlib.sha256()
 
     def add(self, attributions: pa.Table, images: pa.Table) -> None:
         """The next images, and their lines."""
@@ -61,12 +63,17 @@ class Totals:
         self._flags.update(name for names in images.column("flags").to_pylist() for name in names)
         for name, kept in self._numbers.items():
             kept.extend(images.column(name).to_pylist())
-        self._note(images, ("image", "sha256", "prompt", "metadata"))
+        for values in _rows(images, ("image", "sha256", "prompt", "metadata")):
+            self._inputs.update(values)
 
     def reject(self, rejects: pa.Table) -> None:
-        """Some rejects."""
-        self.rejected.update(rejects.column("reason").to_pylist())
-        self._note(rejects, ("image", "reason"))
+        """Some rejects. All but those of keys that came twice must come before the images."""
+        reasons = rejects.column("reason").to_pylist()
+        self.rejected.update(reasons)
+        for reason, values in zip(reasons, _rows(rejects, ("image", "reason")), strict=True):
+            # That a key comes twice is found out among the images; where depends on the batches.
+            is_repeated = reason == RejectReason.DUPLICATE_KEY
+            (self._repeated if is_repeated else self._inputs).update(values)
 
     def record(self) -> dict[str, Any]:
         """As in the summary, but for what the shares tell."""
@@ -84,11 +91,15 @@ class Totals:
     @property
     def inputs(self) -> str:
         """sha256 over the images, their prompts and metadata, and the rejects."""
-        return self._inputs.hexdigest()
+        digest = self._inputs.copy()
+        if self.rejected[RejectReason.DUPLICATE_KEY]:
+            digest.update(self._repeated.digest())
+        return digest.hexdigest()
 
-    def _note(self, table: pa.Table, columns: Iterable[str]) -> None:
-        for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
-            self._inputs.update((json.dumps(values, ensure_ascii=True) + "\n").encode())
+
+def _rows(table: pa.Table, columns: Iterable[str]) -> Iterator[bytes]:
+    for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
+        yield (json.dumps(values, ensure_ascii=True) + "\n").encode()
 
 
 def write_summary(

@@ -7,16 +7,30 @@ and the generated images is checked on a random sample, where they are at hand a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from ingest.errors import RunError, UsageError
+from ingest.download_settings import DownloadSettings
+from ingest.errors import RunError, SourceError, UsageError
+from search.audit.check import Check, State, counted_images, listed
 from search.audit.finished import read_summary
 from search.audit.manifest import MANIFEST, Manifest, check_file, read_manifest
+from search.audit.payout_found import find_payouts, payout_file_names
 from search.audit.sign import SIGNATURE, check_signature
 from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, SUMMARY
-from search.audit.verify_sample import SAMPLE_TOLERANCE, Compared, compare, why_other
+from search.audit.verify_gallery import GalleryAgain, gallery_told
+from search.audit.verify_inputs import check_inputs
+from search.audit.verify_payouts import check_payouts
+from search.audit.verify_sample import (
+    SAMPLE_TOLERANCE,
+    Asked,
+    CollectionAsked,
+    Compared,
+    compare,
+    settings_of,
+    why_other,
+)
 from search.audit.verify_tables import TOLERANCE, TableFaults, check_tables
 
 if TYPE_CHECKING:
@@ -24,25 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "State", "Verification", "verify"]
 
-State: TypeAlias = Literal["holds", "fails", "not checked"]
-
-_NAMED = 3  # files or images that are named of many
+_NO_GALLERY = "no gallery was given; --gallery names it"
+_FACTS = ("feature_fingerprint", "fingerprint", "calibrator", "images", "model")
 _OWN = frozenset([MANIFEST, SIGNATURE, ".plan.json", ".work"])
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: files, signature, images, shares, summary, sample.
-        state: `not checked` says nothing for or against the audit.
-        words: what was checked or why not, and what was found, in a sentence.
-    """
-
-    name: str
-    state: State
-    words: str
 
 
 @dataclass(frozen=True)
@@ -75,9 +73,12 @@ def verify(
     out: Path,
     collection: Collection | None,
     *,
+    service: Asked | None = None,
     sample: int = 32,
     seed: int = 0,
     gallery: Sequence[str] = (),
+    inputs: bool = True,
+    download: DownloadSettings | None = None,
     public_key: Path | None = None,
 ) -> Verification:
     """Check an audit.
@@ -85,29 +86,43 @@ def verify(
     Args:
         out: its folder.
         collection: the data folder's, open; None where there is none.
+        service: asked in place of a collection.
         sample: images that are attributed again; 0 for none.
         seed: of their choice.
-        gallery: as the audit's own, see `ingest.source.open_sources`; () where it is not at hand.
+        gallery: as the audit's own, see `ingest.source.open_sources`; () for what the audit's paths
+            name, where that lies in the working directory.
+        inputs: read all of the gallery, to compare it with what was audited.
+        download: how images of lists of URLs are fetched.
         public_key: that the audit is to be signed with.
 
     Raises:
-        UsageError: a sample below 0, or a key file that is none.
-        RunError: no finished audit; the backbone or the index fails.
+        UsageError: a sample below 0, a key file that is none, or a service that allows less than
+            the audit asked.
+        RunError: no finished audit; the gallery cannot be read; the backbone, the index or the
+            service fails.
     """
     if sample < 0:
         raise UsageError(f"--sample must be at least 0, not {sample}")
     manifest = read_manifest(out)
+    payouts = find_payouts(out)
     checks = [_files(out, manifest), _signature(out, public_key)]
+    last = [check_payouts(out, manifest, payouts)] if payouts else []
     try:
         summary = read_summary(out)
         faults = check_tables(out, summary, _chosen(out, sample, seed))
+        told = () if gallery else gallery_told(out)
     except RunError as exc:
-        checks.append(Check("tables", "fails", str(exc)))
-        return Verification(tuple(checks))
+        return Verification((*checks, Check("tables", "fails", str(exc)), *last))
     checks += _tables(faults)
-    checked, compared = _sample(faults, summary, collection, gallery)
+    again = None
+    if names := gallery or told:
+        again = GalleryAgain(names, settings_of(summary).limits, download, told_by=not gallery)
+    checks.append(_inputs(out, summary, faults, again if inputs else None, asked_for=inputs))
+    asked = service or (None if collection is None else CollectionAsked(collection))
+    who = "the data folder" if service is None else "the service"
+    checked, compared = _sample(faults, summary, asked, who, again)
     return Verification(
-        checks=(*checks, checked),
+        checks=(*checks, checked, *last),
         sampled=len(faults.sample),
         compared=compared.same + len(compared.moved),
         largest=compared.largest,
@@ -129,12 +144,13 @@ def _files(out: Path, manifest: Manifest) -> Check:
         fault for name, entry in manifest.files.items() if (fault := check_file(out, name, entry))
     ]
     if wrong:
-        return Check("files", "fails", _listed(wrong))
+        return Check("files", "fails", listed(wrong))
     words = f"all {len(manifest.files)} files are those of {MANIFEST}"
     tops = {name.partition("/")[0] for name in manifest.files}
-    more = sorted(path.name for path in out.iterdir() if path.name not in tops | _OWN)
+    known = tops | _OWN | payout_file_names(out)
+    more = sorted(path.name for path in out.iterdir() if path.name not in known)
     if more:
-        words += f"; not part of the audit: {_listed(more, ', ')}"
+        words += f"; not part of the audit: {listed(more, ', ')}"
     return Check("files", "holds", words)
 
 
@@ -149,7 +165,7 @@ def _signature(out: Path, public_key: Path | None) -> Check:
 
 
 def _tables(faults: TableFaults) -> list[Check]:
-    images = f"{faults.images:,} images" if faults.images != 1 else "1 image"
+    images = counted_images(faults.images)
     if faults.wrong_images:
         words = f"{faults.wrong_images:,} of {images} do not hold: {faults.image}"
     else:
@@ -176,11 +192,30 @@ def _tables(faults: TableFaults) -> list[Check]:
     ]
 
 
+def _inputs(
+    out: Path,
+    summary: Mapping[str, Any],
+    faults: TableFaults,
+    gallery: GalleryAgain | None,
+    *,
+    asked_for: bool,
+) -> Check:
+    why_not = _NO_GALLERY if asked_for else "that was not asked for"
+    try:
+        checked = check_inputs(out, summary, faults.inputs_sha256, gallery, why_not)
+    except SourceError as exc:
+        if gallery is None or not gallery.told_by:
+            raise
+        return Check("inputs", "not checked", f"{exc}; --gallery names another gallery")
+    return replace(checked, words=checked.words + _taken_from(gallery))
+
+
 def _sample(
     faults: TableFaults,
     summary: Mapping[str, Any],
-    collection: Collection | None,
-    gallery: Sequence[str],
+    asked: Asked | None,
+    who: str,
+    gallery: GalleryAgain | None,
 ) -> tuple[Check, Compared]:
     nothing = Compared(0, {}, 0.0, {})
 
@@ -189,41 +224,55 @@ def _sample(
 
     if not faults.sample:
         return unchecked("no sample was asked for" if faults.images else "there are none")
-    if collection is None:
-        return unchecked("no data folder was given; --data names it")
+    if asked is None:
+        return unchecked("no data folder was given; --data names it, or --server a service")
+    facts = asked.facts()
+    if missing := [name for name in _FACTS if name not in facts]:
+        raise RunError(f"{who} does not tell its {', '.join(missing)}: it is an older attrib")
     try:
-        why = why_other(summary, collection.facts())
+        why = why_other(summary, facts, who)
     except (KeyError, TypeError, ValueError):
         why = f"{SUMMARY} does not tell of its model and collection"
     if why:
         return unchecked(why)
-    if not gallery:
-        return unchecked("no gallery was given; --gallery names it")
-    compared = compare(faults.sample, summary, collection, gallery)
+    if gallery is None:
+        return unchecked(_NO_GALLERY)
+    try:
+        compared = compare(faults.sample, summary, asked, gallery)
+    except SourceError as exc:
+        if not gallery.told_by:
+            raise
+        return unchecked(f"{exc}; --gallery names another gallery")
+    checked = _compared(faults, compared)
+    return replace(checked, words=checked.words + _taken_from(gallery)), compared
+
+
+def _taken_from(gallery: GalleryAgain | None) -> str:
+    if gallery is None or not gallery.told_by:
+        return ""
+    return f" (--gallery was not given: {listed(gallery.names, ', ')} here, as the audit calls it)"
+
+
+def _compared(faults: TableFaults, compared: Compared) -> Check:
     done = compared.same + len(compared.moved)
     left = ""
     if compared.unread:
         reasons = [f"{name}: {reason}" for name, reason in compared.unread.items()]
-        left = f"; {len(reasons)} could not be: {_listed(reasons)}"
+        left = f"; {len(reasons)} could not be: {listed(reasons)}"
     if not done:
-        return Check("sample", "not checked", f"no image was attributed again{left}"), compared
-    size = f"{done} of {faults.images:,} images" if done != 1 else f"1 of {faults.images:,} images"
+        return Check("sample", "not checked", f"no image was attributed again{left}")
+    size = f"{done:,} of {counted_images(faults.images)}"
     if compared.moved:
         worst = sorted(compared.moved, key=lambda name: (-compared.moved[name], name))
-        named = _listed([f"{name} by {compared.moved[name]:.1%}" for name in worst], ", ")
+        named = listed([f"{name} by {compared.moved[name]:.1%}" for name in worst], ", ")
         words = (
             f"of {size} attributed again, {len(compared.moved)} moved by more than "
             f"{SAMPLE_TOLERANCE:.0%} of influence: {named}; the audit was altered, or the "
             "collection was without its size changing"
         )
-        return Check("sample", "fails", words + left), compared
+        return Check("sample", "fails", words + left)
     words = (
         f"{size}, drawn at random, were attributed again: none moved by more than "
         f"{compared.largest:.2g} of influence ({SAMPLE_TOLERANCE:g} would do)"
     )
-    return Check("sample", "holds", words + left), compared
-
-
-def _listed(names: Sequence[str], between: str = "; ") -> str:
-    more = len(names) - _NAMED
-    return between.join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return Check("sample", "holds", words + left)

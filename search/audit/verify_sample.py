@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import ImageError, RunError
 from ingest.record import ImageRecord, Reject
-from ingest.source import TarSource, UrlListSource, open_sources
 from search.answer import Attribution
-from search.audit.gallery import Gallery, Named
+from search.audit.settings import AuditSettings
 from search.audit.shares import lines_of
 from search.audit.tables import SUMMARY
+from search.audit.verify_gallery import GalleryAgain
 from search.audit.verify_tables import Sampled
 
 if TYPE_CHECKING:
     from search.collection import Collection
 
-__all__ = ["SAMPLE_TOLERANCE", "Compared", "compare", "distance", "why_other"]
+__all__ = [
+    "SAMPLE_TOLERANCE",
+    "Asked",
+    "CollectionAsked",
+    "Compared",
+    "compare",
+    "distance",
+    "settings_of",
+    "why_other",
+]
 
 SAMPLE_TOLERANCE = 0.01
 """Influence that may have moved, of 1. The same image at another place of a batch, or on another
@@ -50,23 +58,24 @@ class Compared:
     unread: Mapping[str, str]
 
 
-def why_other(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def why_other(summary: Mapping[str, Any], facts: Mapping[str, Any], who: str) -> str:
     """Why a collection cannot give the answers of an audit; '' where it should.
 
     Args:
         summary: of the audit.
         facts: `Collection.facts`.
+        who: has the collection, for people.
     """
     model, collection = summary["model"], summary["collection"]
     if model["feature_fingerprint"] != facts["feature_fingerprint"]:
         return (
             f"the audit was made with model {model['name']} ({model['feature_fingerprint']}), and "
-            f"the data folder has {facts['model']} ({facts['feature_fingerprint']})"
+            f"{who} has {facts['model']} ({facts['feature_fingerprint']})"
         )
     if model["fingerprint"] != facts["fingerprint"]:
         told, now = summary["calibrator"], facts["calibrator"]
         return (
-            f"the data folder was calibrated anew since: tau {told['tau']:g}, b {told['b']:g} "
+            f"{who} was calibrated anew since: tau {told['tau']:g}, b {told['b']:g} "
             f"then, tau {now['tau']:g}, b {now['b']:g} now"
         )
     if collection["images"] != facts["images"]:
@@ -77,38 +86,82 @@ def why_other(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return ""
 
 
+class Asked(Protocol):
+    """Who attributes a sample again: `CollectionAsked`, or a service."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What there is, as `Collection.facts`."""
+        ...
+
+    def ask(
+        self, images: Sequence[bytes], settings: AuditSettings
+    ) -> list[Attribution | ImageError]:
+        """Answers to image files, at most 32; an error in place of one that cannot be used."""
+        ...
+
+
+class CollectionAsked:
+    """An open collection, as `Asked`."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def facts(self) -> Mapping[str, Any]:
+        """As `Asked.facts`."""
+        return self._collection.facts()
+
+    def ask(
+        self, images: Sequence[bytes], settings: AuditSettings
+    ) -> list[Attribution | ImageError]:
+        """As `Asked.ask`."""
+        decoded = [_decoded(data, settings.limits) for data in images]
+        usable = [image for image in decoded if not isinstance(image, ImageError)]
+        if not usable:
+            return [image for image in decoded if isinstance(image, ImageError)]
+        answers = iter(
+            self._collection.attribute(
+                self._collection.features(usable),
+                [""] * len(usable),
+                k=settings.k,
+                mass=settings.mass,
+                without=dict(settings.without) or None,
+                exact=settings.exact,
+            )
+        )
+        return [image if isinstance(image, ImageError) else next(answers) for image in decoded]
+
+
 def compare(
     sample: Sequence[Sampled],
     summary: Mapping[str, Any],
-    collection: Collection,
-    gallery: Sequence[str],
+    asked: Asked,
+    gallery: GalleryAgain,
 ) -> Compared:
     """Read the images of a sample again, attribute them with the audit's settings, and compare.
 
     Raises:
-        RunError: the gallery cannot be read, or the backbone or the index fails.
+        RunError: the gallery cannot be read, or the backbone, the index or the service fails.
+        UsageError: the service allows less than the audit asked.
     """
-    asked, limits = _settings(summary)
+    settings = settings_of(summary)
     wanted = {each.image["image"]: each for each in sample}
     unread = dict.fromkeys(wanted, "it is not in the gallery")
     found: dict[str, float] = {}
-    waiting: dict[str, Image.Image] = {}
+    waiting: dict[str, bytes] = {}
 
     def attribute() -> None:
-        names = list(waiting)
-        answers = collection.attribute(
-            collection.features(list(waiting.values())),
-            names,
-            **asked,
-        )
-        for name, answer in zip(names, answers, strict=True):
-            found[name] = distance(wanted[name], answer)
+        answers = asked.ask(list(waiting.values()), settings)
+        for name, answer in zip(waiting, answers, strict=True):
+            if isinstance(answer, ImageError):
+                unread[name] = f"it cannot be decoded: {answer}"
+            else:
+                found[name] = distance(wanted[name], answer)
         waiting.clear()
 
-    for key, record in _records(gallery, wanted, limits.max_bytes):
+    for key, record in gallery.wanted(wanted.keys()):
         if key not in unread:
             continue
-        read = _image(record, str(wanted[key].image["sha256"]), limits)
+        read = _bytes(record, str(wanted[key].image["sha256"]))
         if isinstance(read, str):
             unread[key] = read
             continue
@@ -138,60 +191,38 @@ def distance(then: Sampled, now: Attribution) -> float:
     return fsum(abs(change) for change in influence.values()) / 2
 
 
-def _settings(summary: Mapping[str, Any]) -> tuple[dict[str, Any], DecodeLimits]:
-    """What the audit asked of each image, and what an image could be."""
+def settings_of(summary: Mapping[str, Any]) -> AuditSettings:
+    """What the audit asked of each image, and what an image could be.
+
+    Raises:
+        RunError: its summary does not tell.
+    """
     try:
         settings = summary["settings"]
-        asked = {
-            "k": int(settings["k"]),
-            "mass": float(settings["mass"]),
-            "without": {name: list(values) for name, values in settings["without"].items()} or None,
-            "exact": bool(settings["exact"]),
-        }
-        limits = {name: int(settings[name]) for name in ("max_bytes", "max_pixels")}
+        return AuditSettings(
+            k=int(settings["k"]),
+            mass=float(settings["mass"]),
+            without={name: list(values) for name, values in settings["without"].items()},
+            exact=bool(settings["exact"]),
+            limits=DecodeLimits(
+                max_bytes=int(settings["max_bytes"]), max_pixels=int(settings["max_pixels"])
+            ),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise RunError(f"{SUMMARY} does not tell the settings of the audit") from exc
-    return asked, DecodeLimits(**limits)
 
 
-def _records(
-    gallery: Sequence[str], wanted: Mapping[str, Sampled], max_bytes: int
-) -> Iterator[tuple[str, ImageRecord | Reject]]:
-    """The wanted images of a gallery, by the gallery's keys; the others are not read."""
-    with ExitStack() as stack:
-        opened = open_sources(list(gallery), max_bytes)
-        for source in opened:
-            if isinstance(source, UrlListSource):
-                stack.callback(source.close)
-        for part in Gallery(opened).parts():
-            yield from _records_of(part.source, part.work.items, wanted)
-
-
-def _records_of(
-    named: Named, items: Sequence[Any] | None, wanted: Mapping[str, Sampled]
-) -> Iterator[tuple[str, ImageRecord | Reject]]:
-    source = named.source
-    if isinstance(source, TarSource):
-        for record in source.records():
-            if (key := named.key(record.key)) in wanted:
-                yield key, record
-        return
-    chosen = [item for item in items or () if named.key(item.key) in wanted]
-    if isinstance(source, UrlListSource):
-        for item, record in zip(chosen, source.records(tuple(chosen)), strict=True):
-            yield named.key(item.key), record
-        return
-    for item in chosen:
-        yield named.key(item.key), source.read(item)
-
-
-def _image(record: ImageRecord | Reject, sha256: str, limits: DecodeLimits) -> Image.Image | str:
-    """The decoded image, or why it is not the one that was audited."""
+def _bytes(record: ImageRecord | Reject, sha256: str) -> bytes | str:
+    """The file of an image, or why it is not the one that was audited."""
     if isinstance(record, Reject):
         return f"it cannot be read: {record.reason.value}"
     if hashlib.sha256(record.data).hexdigest() != sha256:
         return "its file changed since"
+    return record.data
+
+
+def _decoded(data: bytes, limits: DecodeLimits) -> Image.Image | ImageError:
     try:
-        return decode(record.data, limits).image
+        return decode(data, limits).image
     except ImageError as exc:
-        return f"it cannot be decoded: {exc}"
+        return exc

@@ -50,7 +50,8 @@ class TableFaults:
         wrong_images: images whose line does not follow from their attributions.
         image: what is wrong with the first of them.
         shares: what is wrong with creators.parquet, or ''.
-        summary: what is wrong with summary.json, or ''.
+        summary: what is wrong with the totals of summary.json, or ''.
+        inputs_sha256: as the tables give it.
         sample: the images asked for.
     """
 
@@ -59,6 +60,7 @@ class TableFaults:
     image: str
     shares: str
     summary: str
+    inputs_sha256: str
     sample: tuple[Sampled, ...]
 
 
@@ -78,6 +80,7 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
     foreign = [field for field in fields if field not in FIELDS]
     shares = None if foreign or not fields else Shares(fields, SEED)
     totals = Totals()
+    totals.reject(read_table(out, REJECTS))
     thresholds = _thresholds(summary)
     wanted = set(places)
     seen: set[str] = set()
@@ -105,7 +108,6 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
             if count in wanted:
                 sample.append(Sampled(image, lines))
             count += 1
-    totals.reject(read_table(out, REJECTS))
     return TableFaults(
         images=count,
         wrong_images=wrong,
@@ -116,6 +118,7 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
             else _wrong_shares(creators, shares.table() if shares is not None else None, count)
         ),
         summary=_wrong_summary(summary, totals, count),
+        inputs_sha256=totals.inputs,
         sample=tuple(sample),
     )
 

@@ -54,7 +54,7 @@ def collection(place: Path) -> Iterator[Collection]:
         yield opened
 
 
-ALL_HOLD = dict.fromkeys(["files", "images", "shares", "summary", "sample"], "holds")
+ALL_HOLD = dict.fromkeys(["files", "images", "shares", "summary", "inputs", "sample"], "holds")
 
 
 # -- audits that hold --------------------------------------------------------------------------
@@ -115,7 +115,8 @@ def test_without_index_or_gallery_the_rest_is_checked(place: Path, collection: C
     found = verify(place / "report", None)
     assert found.holds
     assert words(found, "sample") == (
-        "no image was attributed again: no data folder was given; --data names it"
+        "no image was attributed again: no data folder was given; --data names it, or --server a "
+        "service"
     )
     assert words(found, "signature") == "the audit is not signed"
     found = verify(place / "report", collection)
@@ -222,8 +223,10 @@ def test_the_command_says_what_was_checked(report: Path) -> None:
         "shares     holds        creators.parquet follows from attributions.parquet, intervals and "
         "all",
         "summary    holds        the totals of summary.json follow from the tables",
+        "inputs     not checked  inputs_sha256 follows from the tables, but the gallery was not "
+        "read: no gallery was given; --gallery names it",
         "sample     not checked  no image was attributed again: no data folder was given; --data "
-        "names it",
+        "names it, or --server a service",
         f"{report} holds, as far as it was checked",
     ]
 
@@ -238,6 +241,7 @@ def test_the_command_fails_where_the_audit_does(report: Path) -> None:
         "name": "files",
         "state": "fails",
         "words": "rejects.parquet is missing",
+        "lines": [],
     }
 
 
