@@ -136,14 +136,17 @@ class Edges:
         """
         from scipy import fft
 
-        maps = np.zeros((len(_SCALES), 2, _GRID, _GRID), np.complex64)
-        for number, side in enumerate(_sides()):
-            small = self._whole if side == _GRID else _directions(self.picture, side)
-            maps[number, 0, :side, :side] = small
+        sides = _sides()
+        maps = np.zeros((len(sides), 2, _GRID, _GRID), np.complex64)
+        maps[:, 0] = _directions(self.picture, sides)
+        for number, side in enumerate(sides):
             # Mirrored, a doubled angle changes its sign.
-            maps[number, 1, :side, :side] = small[:, ::-1].conj()
-        norms = np.sqrt(np.sum(maps.real**2 + maps.imag**2, axis=(2, 3), dtype=np.float64))
-        return np.conj(fft.fft2(maps)), np.maximum(norms, 1e-9)
+            maps[number, 1, :side, :side] = maps[number, 0, :side, :side][:, ::-1].conj()
+        squares = maps.view(np.float32) ** 2
+        strengths = squares[..., 0::2] + squares[..., 1::2]
+        norms = np.sqrt(np.sum(strengths, axis=(2, 3), dtype=np.float64))
+        spectra: Map = fft.fft2(maps, overwrite_x=True)
+        return np.conj(spectra, out=spectra), np.maximum(norms, 1e-9)
 
     @cached_property
     def detail(self) -> float:
@@ -162,7 +165,8 @@ class Edges:
 
     @cached_property
     def _whole(self) -> Map:
-        return _directions(self.picture, _GRID)
+        whole: Map = _directions(self.picture, (_GRID,))[0]
+        return whole
 
     @cached_property
     def _squares(self) -> NDArray[np.float64]:
@@ -224,25 +228,59 @@ def _windows(sums: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return windows
 
 
-def _directions(picture: Image.Image, side: int) -> Map:
-    """(side, side): strength and doubled direction of the edges as complex numbers."""
+def _directions(picture: Image.Image, sides: tuple[int, ...]) -> Map:
+    """(sides, grid, grid): strength and doubled direction of the edges as complex numbers.
+
+    Of the picture in every size, each in the first rows and columns, with nothing beside it.
+    """
     from PIL import Image
 
-    small = picture.resize((side + 2, side + 2), Image.Resampling.BOX)
-    pixels = np.asarray(small, np.float32)
-    across = pixels[1:-1, 2:] - pixels[1:-1, :-2]
-    down = pixels[2:, 1:-1] - pixels[:-2, 1:-1]
-    # (across + i down)^2 of each channel, summed: channels of opposite edges do not cancel.
-    doubled = np.empty((side, side), np.complex64)
-    doubled.real = ((across - down) * (across + down)).sum(axis=2)
-    doubled.imag = 2 * (across * down).sum(axis=2)
-    # Smoothed as a structure tensor is: places then need not agree to a fraction of a cell.
-    doubled[1:-1] = (doubled[:-2] + 2 * doubled[1:-1] + doubled[2:]) / 4
-    doubled[:, 1:-1] = (doubled[:, :-2] + 2 * doubled[:, 1:-1] + doubled[:, 2:]) / 4
-    root = np.sqrt(np.abs(doubled))
+    # All sizes in one array: what takes long is the number of calls. Up to the root these are
+    # whole numbers and quarters of them, without any rounding.
+    pixels = np.zeros((3, len(sides), _GRID + 2, _GRID + 2), np.float32)
+    for number, side in enumerate(sides):
+        small = picture.resize((side + 2, side + 2), Image.Resampling.BOX)
+        pixels[:, number, : side + 2, : side + 2] = np.asarray(small).transpose(2, 0, 1)
+    directions = np.empty((len(sides), _GRID, _GRID), np.complex64)
+    real, imaginary = np.zeros((2, len(sides), _GRID, _GRID), np.float32)
+    for channel in pixels:
+        across = channel[:, 1:-1, 2:] - channel[:, 1:-1, :-2]
+        down = channel[:, 2:, 1:-1] - channel[:, :-2, 1:-1]
+        # (across + i down)^2 of each channel, summed: channels of opposite edges do not cancel.
+        imaginary += across * down
+        across *= across
+        down *= down
+        real += across
+        real -= down
+    imaginary *= 2
+    inside, rows, columns = _inside(sides)
+    for part in (real, imaginary):
+        # Smoothed as a structure tensor is: places then need not agree to a fraction of a cell.
+        smooth = (part[:, :-2] + 2 * part[:, 1:-1] + part[:, 2:]) / 4
+        np.copyto(part[:, 1:-1], smooth, where=rows)
+        smooth = (part[:, :, :-2] + 2 * part[:, :, 1:-1] + part[:, :, 2:]) / 4
+        np.copyto(part[:, :, 1:-1], smooth, where=columns)
+    directions.real, directions.imag = real, imaginary
+    root = np.sqrt(np.abs(directions))
     # Strength to the power of a quarter: a few hard edges do not outweigh all the others.
-    directions: Map = doubled / (root * np.sqrt(root) + np.float32(_NOISE**1.5))
+    scale = inside / (root * np.sqrt(root) + np.float32(_NOISE**1.5))
+    directions.real *= scale
+    directions.imag *= scale
     return directions
+
+
+@cache
+def _inside(
+    sides: tuple[int, ...],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of pictures of these sides: which cells are theirs, and which rows and columns but the first
+    and the last of the grid have neighbours on both sides.
+    """
+    cells = np.arange(_GRID)
+    own = cells < np.array(sides)[:, None]  # (sides, grid)
+    between = (cells < np.array(sides)[:, None] - 1)[:, 1:-1]
+    inside = (own[:, :, None] & own[:, None, :]).astype(np.float32)
+    return inside, between[:, :, None], between[:, None, :]
 
 
 @cache

@@ -40,9 +40,10 @@ def fingerprint(image: Image.Image) -> bytes:
 
     small = image.resize((4 * _HASH_SIDE, 4 * _HASH_SIDE), Image.Resampling.BOX)
     colours = small.resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX).tobytes()
-    if float(np.asarray(small.convert("L"), np.float32).std()) < _EVEN:
+    lightness = small.convert("L")
+    if float(np.asarray(lightness, np.float32).std()) < _EVEN:
         return bytes(8 * _WORDS) + colours
-    return np.packbits(imagehash.phash(small, hash_size=_HASH_SIDE).hash).tobytes() + colours
+    return np.packbits(imagehash.phash(lightness, hash_size=_HASH_SIDE).hash).tobytes() + colours
 
 
 def alike(one: bytes, other: bytes, distance: float = Thresholds.duplicate) -> bool:
