@@ -42,7 +42,7 @@ def fold_arrays(
 
     Args:
         weights: (hits,) of a support, best first.
-        pictures: (hits,) equal for equal images.
+        pictures: (hits,) from 0, equal for equal images.
         k: images wanted.
         window: nearest records that images are chosen among, at least; see `search.fold`.
         total: Z, what weights are shares of.
@@ -50,15 +50,20 @@ def fold_arrays(
     """
     hits = len(weights)
     width = min(max(window, k), hits)
+    if _differ(pictures) and _falls(weights[:width]):
+        kept = min(width, k)
+        kept = min(kept, _end(weights[:kept], total, mass))
+        return Folded(np.arange(kept), np.arange(kept + 1), weights[:kept])
     first = _firsts(pictures[:width])
     while len(first) < k and width < hits:
         width = min(width * GROWTH, hits)
         first = _firsts(pictures[:width])
-    if len(first) == width and not _repeats(pictures, width) and _falls(weights[:width]):
-        kept = min(width, k)
-        kept = min(kept, _end(weights[:kept], total, mass))
-        return Folded(np.arange(kept), np.arange(kept + 1), weights[:kept])
     return _folded(weights, pictures, first, width, k, total, mass)
+
+
+def _differ(pictures: NDArray[np.int64]) -> bool:
+    """Whether no image has two records."""
+    return int(np.bincount(pictures).max()) == 1
 
 
 def _firsts(pictures: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -70,11 +75,6 @@ def _firsts(pictures: NDArray[np.int64]) -> NDArray[np.int64]:
 def _falls(weights: NDArray[np.float64]) -> bool:
     """Whether none is larger than the one before; neighbours might be, by rounding."""
     return bool((weights[1:] <= weights[:-1]).all())
-
-
-def _repeats(pictures: NDArray[np.int64], width: int) -> bool:
-    """Whether an image within the width has a record beyond it."""
-    return width < len(pictures) and bool(np.isin(pictures[width:], pictures[:width]).any())
 
 
 def _folded(

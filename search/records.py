@@ -82,7 +82,7 @@ class Records:
 
     @property
     def pictures(self) -> NDArray[np.int64]:
-        """(records,) a number that records of one sha256 share; one without it has its own."""
+        """(records,) the first one of the same sha256; of one without it, itself."""
         return self._array("", self._pictures)
 
     def codes(self, column: str) -> NDArray[np.int64]:
@@ -114,11 +114,8 @@ class Records:
         number = self._number[name] = len(self.ids)
         self.ids.append(point_id)
         self.payloads.append(payload)
-        # Numbers of records without a hash are below 0, where no picture's is.
-        alike = payload.get("sha256") or None
-        self._pictures.append(
-            -1 - number if alike is None else self._picture_of.setdefault(alike, number)
-        )
+        sha256 = payload.get("sha256")
+        self._pictures.append(self._picture_of.setdefault(sha256, number) if sha256 else number)
         texts = {
             "training_id": point_id,
             "training_key": key_of(point_id, payload),

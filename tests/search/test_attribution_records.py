@@ -187,8 +187,8 @@ def test_arrays_fold_as_lists_do(
     folds = fold_support(index, support, reader, k, fields=["sha256"], window=window)  # type: ignore[arg-type]
     if mass is not None:
         folds = until(folds, total.value, mass)
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(hashes))}
-    pictures = [numbers[text] if text else -1 - place for place, text in enumerate(hashes)]
+    numbers = {text: len(hashes) + number for number, text in enumerate(dict.fromkeys(hashes))}
+    pictures = [numbers[text] if text else place for place, text in enumerate(hashes)]
     found = fold_arrays(weights, np.array(pictures), k, window=window, total=total.value, mass=mass)
     starts = found.starts.tolist()
     places = [tuple(found.places[start:stop].tolist()) for start, stop in pairwise(starts)]
