@@ -101,6 +101,6 @@ def gallery_told(out: Path) -> tuple[str, ...]:
     folders = [name for name in names if not is_tar_name(name)]
     is_one = len(folders) == (0 if len(folders) < len(names) else 1)
     is_here = all(
-        Path(name).name == name and name != ".." and Path(name).exists() for name in names
+        Path(name).name == name and name not in ("", "..") and Path(name).exists() for name in names
     )
     return tuple(names) if names and is_one and is_here else ()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from programs import wait_until
@@ -216,3 +217,124 @@ def test_a_service_answers_the_same(
         assert math.isclose(mine["top_influence"], theirs["top_influence"], rel_tol=1e-2)
     assert table(out, "rejects") == table(tmp_path / "out", "rejects")
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+def checks(result: Any) -> dict[str, tuple[str, str]]:
+    """State and words by name."""
+    return {
+        one["name"]: (one["state"], one["words"]) for one in json.loads(result.stdout)["checks"]
+    }
+
+
+def test_a_service_attributes_the_sample_again(
+    service: str, done: tuple[Path, Any], data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    out, _ = done
+    asked = ("audit", "verify", out, "--gallery", gallery, "--sample", "5")
+    local = attrib(*asked, "--data", data)
+    result = attrib(*asked, "--server", service)
+    assert result.exit_code == local.exit_code == 0, result.stderr
+    told = [re.sub(r"[\d.e-]+ of influence", "", text.stdout) for text in (local, result)]
+    assert told[0] == told[1]  # the same lines, but for the rounding of features
+    assert "sample     holds        5 of 12 images, drawn at random, were attributed" in told[1]
+    assert result.stdout.endswith(f"{out} holds, as far as it was checked\n")
+
+    altered = tmp_path / "altered"
+    shutil.copytree(out, altered)
+    give_to_others(altered)
+    result = attrib("audit", "verify", altered, "--gallery", gallery, "--server", service, "--json")
+    assert result.exit_code == 1
+    state, words = checks(result)["sample"]
+    assert state == "fails"
+    assert "of 12 of 12 images attributed again, 2 moved by more than 1% of influence: " in words
+
+
+def give_to_others(report: Path) -> None:
+    """Have two images change their answers; hashes and sums stay right."""
+    from search.audit.manifest import write_manifest
+
+    first, second = (row["image"] for row in table(report, "images")[:2])
+    other = {first: second, second: first}
+    lines = table(report, "attributions")
+    images = table(report, "images")
+    order = [row["image"] for row in images]
+    for line in lines:
+        line["image"] = other.get(line["image"], line["image"])
+    lines.sort(key=lambda line: order.index(line["image"]))
+    own = ("image", "path", "sha256", "prompt", "metadata", "width", "height")
+    kept = [{name: row[name] for name in own} for row in images[:2]]
+    images[:2] = [{**images[1], **kept[0]}, {**images[0], **kept[1]}]
+    for name, rows in (("attributions", lines), ("images", images)):
+        path = report / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, pq.read_schema(path)), path)
+    write_manifest(report)
+
+
+def test_a_service_that_cannot_answer_for_the_audit(
+    service: str,
+    done: tuple[Path, Any],
+    data: Path,
+    gallery: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, _ = done
+    changed = tmp_path / "changed"
+    shutil.copytree(out, changed)
+    summary = json.loads((changed / "summary.json").read_text())
+    fingerprint = summary["model"]["feature_fingerprint"]
+    summary["model"]["feature_fingerprint"] = "of-another"
+    (changed / "summary.json").write_text(json.dumps(summary))
+    result = attrib("audit", "verify", changed, "--gallery", gallery, "--server", service, "--json")
+    state, words = checks(result)["sample"]
+    assert state == "not checked"
+    name = summary["model"]["name"]
+    assert words == (
+        f"no image was attributed again: the audit was made with model {name} (of-another), and "
+        f"the service has {name} ({fingerprint})"
+    )
+    result = attrib("audit", "verify", out, "--server", service, "--data", data)
+    assert result.exit_code == 2
+    assert result.stderr == "attrib: --data and --server do not go together: name one of them\n"
+    monkeypatch.setenv("ATTRIB_SERVER", "http://127.0.0.1:9")
+    monkeypatch.setattr("attrib.client._TRIES", 1)
+    assert attrib("audit", "verify", out, "--data", data).exit_code == 0
+    result = attrib("audit", "verify", out)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("attrib: cannot reach the service at http://127.0.0.1:9: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_verify_names_what_is_gone_a_line_each(
+    done: tuple[Path, Any], gallery: Path, tmp_path: Path
+) -> None:
+    out, _ = done
+    shutil.copytree(gallery, tmp_path / "made")
+    first, second, *_ = sorted(path.name for path in gallery.iterdir())
+    (tmp_path / "made" / first).unlink()
+    (tmp_path / "made" / second).unlink()
+    result = attrib("audit", "verify", out, "--gallery", tmp_path / "made")
+    assert result.exit_code == 0
+    assert (
+        "inputs     not checked  the gallery is not what it was: 2 gone\n"
+        f"{'':24}gone: {first}\n{'':24}gone: {second}\n"
+    ) in result.stdout
+    result = attrib("audit", "verify", out, "--gallery", gallery, "--no-inputs")
+    assert "the gallery was not read: that was not asked for" in result.stdout
+
+
+def test_a_payout_in_the_report_does_not_block_it(
+    done: tuple[Path, Any], data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    shutil.copytree(done[0], out)
+    paid = attrib("payout", out, "--amount", "10", "--currency", "EUR", "--out", out / "pay.csv")
+    assert paid.exit_code == 0
+    again = attrib("audit", gallery, "--data", data, "--out", out)
+    assert again.exit_code == 0
+    assert again.stdout.startswith(f"{out} holds this audit already, finished: nothing was done\n")
+    told = attrib("audit", "verify", out).stdout
+    assert (
+        "payouts    holds        1 payout lies here, not part of the audit, and follows from it\n"
+        f"{'':24}pay.csv: payout of 10.00 EUR by creator, not part of the audit\n"
+    ) in told
