@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from PIL import Image
-
 from search.answer import Attribution
 from search.service.engine import Engine, Wanted
+from search.service.query_picture import QueryPicture
 
 __all__ = ["KeptAnswer", "answer_id", "document", "versions"]
 
@@ -23,30 +21,31 @@ _LIBRARIES = ("attrib", "numpy", "pillow", "qdrant-client", "qdrant-edge-py", "t
 
 @dataclass(frozen=True)
 class KeptAnswer:
-    """An answer behind a link, and the query image, small; None where features were given."""
+    """An answer behind a link.
 
+    Attributes:
+        id: see `answer_id`.
+        body: its JSON.
+        picture: of the query; None where features were given.
+    """
+
+    id: str
     body: bytes
-    image: Image.Image | None
+    picture: QueryPicture | None
 
     @property
     def size(self) -> int:
         """Bytes in memory."""
-        pixels = 0 if self.image is None else 3 * self.image.width * self.image.height
-        return len(self.body) + pixels
-
-    def picture(self) -> bytes | None:
-        """The query image as WebP, without anything else that its file held."""
-        if self.image is None:
-            return None
-        file = io.BytesIO()
-        self.image.save(file, "WEBP", quality=85)
-        return file.getvalue()
+        return len(self.body) + (0 if self.picture is None else self.picture.size)
 
 
 def answer_id(query: bytes, wanted: Wanted, fingerprint: str) -> str:
-    """SHA-256 over the query (an image file's bytes, or features), the settings and the model."""
-    settings = json.dumps([asdict(wanted), fingerprint]).encode()
-    return hashlib.sha256(hashlib.sha256(query).digest() + settings).hexdigest()
+    """SHA-256 over the query, the settings and the model.
+
+    query: SHA-256 of an image file's bytes, or of features.
+    """
+    settings = json.dumps([vars(wanted), fingerprint]).encode()
+    return hashlib.sha256(query + settings).hexdigest()
 
 
 def document(answer: Attribution, identity: str, engine: Engine) -> dict[str, Any]:

@@ -20,11 +20,12 @@ class Batcher(Generic[T, R]):
     """Runs a function of many items on the items of many callers.
 
     How many may wait is bounded by the callers (`search.service.admission`). An error of a batch is
-    told to the item that caused it alone: the items are then run one by one.
+    told to the item that caused it alone: the items without a result are then run one by one.
 
     Args:
         name: of the thread.
         run: from items to their results, in order; called in one thread, which is the only one.
+            Results that are made one by one, by a generator, are given to their callers so.
         largest: batch.
         wait_s: how long to wait for further items while there are fewer.
         coming: whether there may be further ones soon; who is alone does not wait.
@@ -104,12 +105,12 @@ class Batcher(Generic[T, R]):
             return
         try:
             results = self._run([item for item, _ in batch])
+            for (_, future), result in zip(batch, results, strict=True):
+                future.set_result(result)
         except Exception as exc:
             if len(batch) == 1:
                 batch[0][1].set_exception(exc)
                 return
             for entry in batch:
-                self._settle([entry])
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+                if not entry[1].done():
+                    self._settle([entry])

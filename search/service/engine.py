@@ -7,10 +7,11 @@ have ready is embedded and searched in batches. Nothing here runs in the event l
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from embed.model import AttributionModel
 from embed.shard_files import exists
@@ -37,6 +37,7 @@ from search.service.clocked import Clock, clocked
 from search.service.kept import Kept
 from search.service.metrics import Metrics
 from search.service.problems import Problem
+from search.service.query_picture import QueryPicture
 from search.service.settings import ServiceSettings
 
 __all__ = ["Asked", "Engine", "Filter", "QueryImage", "Wanted"]
@@ -44,7 +45,6 @@ __all__ = ["Asked", "Engine", "Filter", "QueryImage", "Wanted"]
 T = TypeVar("T")
 
 _THUMBNAIL_CACHE_BYTES = 32 * 1024 * 1024
-_QUERY_SIDE = 384
 
 
 Filter: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
@@ -72,12 +72,22 @@ class Asked:
     wanted: Wanted
 
 
+_Question: TypeAlias = tuple[Asked, Callable[[Attribution], Any]]
+
+
 @dataclass(frozen=True)
 class QueryImage:
-    """A generated image after decoding. pixels: uint8 (crop, crop, 3), as the backbone takes it."""
+    """A generated image after decoding.
+
+    Attributes:
+        pixels: uint8 (crop, crop, 3), as the backbone takes it.
+        digest: SHA-256 of its file.
+        picture: to look at behind a link.
+    """
 
     pixels: NDArray[np.uint8]
-    small: Image.Image
+    digest: bytes
+    picture: QueryPicture
 
 
 class Engine:
@@ -118,8 +128,8 @@ class Engine:
             wait_s=settings.embed_wait_s,
             coming=lambda: self._decoding > 0,
         )
-        self._index_thread: Batcher[Asked, Attribution | Exception] = Batcher(
-            "attrib-index", self._search, largest=settings.search_batch, wait_s=0
+        self._index_thread: Batcher[_Question, Any] = Batcher(
+            "attrib-index", self._answers, largest=settings.search_batch, wait_s=0
         )
         self.ready = False
         metrics.gauge("attrib_ready", "1 once model and index are warm.", lambda: self.ready)
@@ -200,23 +210,26 @@ class Engine:
         image = decode(data, self._settings.limits).image
         pixels = self.collection.model.backbone.preprocessing.apply(image)
         self._metrics.stage_seconds.labels("decode").observe(time.perf_counter() - began)
-        image.thumbnail((_QUERY_SIDE, _QUERY_SIDE))
-        return QueryImage(pixels, image)
+        digest = hashlib.sha256(data).digest()
+        return QueryImage(pixels, digest, QueryPicture.of(data, image, self._settings.limits))
 
     async def features(self, image: QueryImage) -> NDArray[np.float32]:
         """(dim,) `synth` features."""
         return await self._model_thread.result(image.pixels)
 
-    async def answer(self, asked: Asked) -> Attribution:
-        """The attribution of one query.
+    async def answer(self, asked: Asked, write: Callable[[Attribution], T]) -> T:
+        """What `write` makes of the attribution of one query.
+
+        It is called where the attribution was made: what is still at hand there costs one more
+        change of threads anywhere else.
 
         Raises:
             AttribError: as `Attributor.attribute`.
         """
-        found = await self._index_thread.result(asked)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        made: T | Exception = await self._index_thread.result((asked, write))
+        if isinstance(made, Exception):
+            raise made
+        return made
 
     def _embed(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         assert self._loaded is not None  # noqa: S101 (no request is accepted before)
@@ -225,6 +238,15 @@ class Engine:
         self._metrics.stage_seconds.labels("embed").observe(time.perf_counter() - began)
         self._metrics.batch_size.labels("embed").observe(len(pixels))
         return features
+
+    def _answers(self, questions: Sequence[_Question]) -> Iterator[object]:
+        """Searched together, and written one by one: who was first does not wait for the last."""
+        found = self._search([asked for asked, _ in questions])
+        for (_, write), answer in zip(questions, found, strict=True):
+            try:
+                yield answer if isinstance(answer, Exception) else write(answer)
+            except Exception as exc:
+                yield exc
 
     def _search(self, queries: Sequence[Asked]) -> list[Attribution | Exception]:
         """Those that want the same are searched together; what one did wrong is its own answer."""

@@ -7,10 +7,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search.service.metrics import Metrics
@@ -20,6 +20,9 @@ from search.service.security import SECURITY_HEADERS
 __all__ = ["Frame", "JsonLines"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PORT = re.compile(r":\d+$")
+_SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_OURS = frozenset({b"x-request-id", *(name for name, _ in _SECURITY)})
 _log = logging.getLogger("attrib.service")
 
 
@@ -58,7 +61,8 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        asked = Headers(scope=scope)
+        given = asked.get("x-request-id", "")
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         began = time.perf_counter()
         status = 0
@@ -67,15 +71,11 @@ class Frame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
+                message["headers"] = _framed(message.get("headers", ()), request_id)
             await send(message)
 
         try:
-            if (refusal := self._refusal(scope)) is not None:
+            if (refusal := self._refusal(asked)) is not None:
                 await problem_response(refusal, scope["path"])(scope, receive, framed)
             else:
                 await self._app(scope, receive, framed)
@@ -86,9 +86,8 @@ class Frame:
         finally:
             self._note(scope, request_id, status, time.perf_counter() - began)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
-        host = Headers(scope=scope).get("host", "")
-        name = re.sub(r":\d+$", "", host).lower()
+    def _refusal(self, asked: Headers) -> Problem | None:
+        name = _PORT.sub("", asked.get("host", "")).lower()
         if not self._host_names or name in self._host_names:
             return None
         detail = "this service answers to this machine only; start it with --host to open it"
@@ -117,3 +116,10 @@ class Frame:
                 }
             },
         )
+
+
+def _framed(given: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    headers = [header for header in given if header[0] not in _OURS]
+    if not any(name == b"cache-control" for name, _ in headers):
+        headers.append((b"cache-control", b"no-store"))
+    return [*headers, (b"x-request-id", request_id.encode()), *_SECURITY]

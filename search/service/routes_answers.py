@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -12,9 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from search.answer import Attribution
 from search.service.answers import KeptAnswer, answer_id, document
 from search.service.engine import Asked, Wanted
 from search.service.files import File
+from search.service.json_text import written
 from search.service.problems import Problem, as_problem
 from search.service.schemas import AnswerModel, body_of, problems
 from search.service.security import check_read
@@ -43,8 +45,8 @@ def answer_routes(state: State) -> APIRouter:
         check_read(request, settings.access)
         with state.admission:
             async with asyncio.timeout(settings.timeout_s):
-                _ = state.engine.collection  # not ready: told before the upload is read
-                answer = await _answer(state, await read_query(request, settings))
+                dim = state.engine.collection.index.dim  # not ready: told before it is read
+                answer = await _answer(state, await read_query(request, settings, dim))
         return Response(answer.body, media_type="application/json")
 
     @router.post(
@@ -89,10 +91,11 @@ def answer_routes(state: State) -> APIRouter:
         },
     )
     async def query_image(request: Request, id: str) -> Response:
-        picture = await state.engine.run(_kept(state, request, id).picture)
+        picture = _kept(state, request, id).picture
         if picture is None:
             raise Problem(404, "no-image", "this answer was asked for with features")
-        return cached(request, File(picture, "image/webp"), "private, max-age=3600, immutable")
+        file = File(await state.engine.run(picture.webp), "image/webp")
+        return cached(request, file, "private, max-age=3600, immutable")
 
     return router
 
@@ -108,27 +111,24 @@ def _kept(state: State, request: Request, identity: str) -> KeptAnswer:
 async def _answer(state: State, body: Body) -> KeptAnswer:
     """The answer to a query, kept behind its link."""
     engine = state.engine
-    image, name = None, "features"
+    picture, name = None, "features"
     if body.features is not None:
-        features, asked = body.features, body.features.tobytes()
+        features, digest = body.features, hashlib.sha256(body.features.tobytes()).digest()
     else:
         if body.upload is not None:
-            asked, name = body.upload.data, body.upload.name
+            data, name = body.upload.data, body.upload.name
         else:
-            asked, name = await state.addresses.read(body.url), body.url
-        image = await engine.read(asked)
+            data, name = await state.addresses.read(body.url), body.url
+        image = await engine.read(data)
+        picture, digest = image.picture, image.digest
         features = await engine.features(image)
-    if len(features) != engine.collection.index.dim:
-        raise Problem(
-            422,
-            "wrong-call",
-            f"{len(features)} features were given, the model has {engine.collection.index.dim}",
-        )
-    found = await engine.answer(Asked(features, name, body.wanted))
-    identity = answer_id(asked, body.wanted, found.fingerprint)
-    written = await engine.run(lambda: json.dumps(document(found, identity, engine)).encode())
-    answer = KeptAnswer(written, None if image is None else image.small)
-    state.kept.put(identity, answer, answer.size)
+
+    def write(found: Attribution) -> KeptAnswer:
+        identity = answer_id(digest, body.wanted, found.fingerprint)
+        return KeptAnswer(identity, written(document(found, identity, engine)), picture)
+
+    answer = await engine.answer(Asked(features, name, body.wanted), write)
+    state.kept.put(answer.id, answer, answer.size)
     return answer
 
 
@@ -163,4 +163,4 @@ async def _line(state: State, wanted: Wanted, upload: Upload | Problem, place: i
         if problem.status >= 500:
             _log.error("an image of a batch failed", exc_info=exc)
         line: dict[str, Any] = {"error": problem.to_dict("/v1/attributions:batch"), "name": name}
-        return json.dumps(line).encode() + b"\n"
+        return written(line) + b"\n"

@@ -250,10 +250,16 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
             },
         }
         features = {
-            "type": "array",
-            "items": {"type": "number"},
-            "minItems": 1,
-            "description": "L2-normalised, of the model's synth mapper.",
+            "description": "L2-normalised, of the model's synth mapper, as many as it has.",
+            "oneOf": [
+                {"type": "array", "items": {"type": "number"}, "minItems": 1},
+                {
+                    "type": "string",
+                    "contentEncoding": "base64",
+                    "pattern": "^[A-Za-z0-9+/]+={0,2}$",
+                    "description": "Little-endian float32 or float16; their length tells which.",
+                },
+            ],
         }
         content = {
             "multipart/form-data": {

@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect
 
 from ingest.printable import printable
 from search.service.engine import Filter, Wanted
+from search.service.given_features import features_of
+from search.service.json_text import parsed
 from search.service.problems import Problem
 from search.service.schemas import MAX_TEXT
 from search.service.settings import ServiceSettings
@@ -48,8 +50,8 @@ class Body:
     features: NDArray[np.float32] | None = None
 
 
-async def read_query(request: Request, settings: ServiceSettings) -> Body:
-    """The body of ``POST /v1/attributions``.
+async def read_query(request: Request, settings: ServiceSettings, dim: int) -> Body:
+    """The body of ``POST /v1/attributions``; `dim`: how many features the model has.
 
     Raises:
         Problem: it asks nothing, too much, or in another form.
@@ -58,9 +60,9 @@ async def read_query(request: Request, settings: ServiceSettings) -> Body:
     if kind == "application/json":
         given = await read_json(request)
         if "features" not in given:
-            raise _wrong("give features: a list of numbers")
+            raise _wrong("give features: a list of numbers, or base64 of them")
         wanted = _wanted(request, _as_form(given), settings)
-        return Body(wanted, features=_features(given["features"]))
+        return Body(wanted, features=features_of(given["features"], dim))
     if kind != "multipart/form-data":
         raise Problem(
             415,
@@ -120,7 +122,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     except ClientDisconnect as exc:
         raise _gone() from exc
     try:
-        value = json.loads(data)
+        value = parsed(data)
     except (ValueError, RecursionError) as exc:
         raise Problem(400, "not-json", "the body is not JSON") from exc
     if not isinstance(value, dict):
@@ -272,20 +274,6 @@ def _is_text(value: str) -> bool:
     return len(value) <= MAX_TEXT and value.encode("utf-8", "replace") == value.encode(
         "utf-8", "surrogatepass"
     )
-
-
-def _features(value: object) -> NDArray[np.float32]:
-    numbers = value if isinstance(value, list) else []
-    if not numbers or not all(type(number) in (int, float) for number in numbers):
-        raise _wrong("features must be a list of numbers, L2-normalised, of the synth mapper")
-    try:
-        with np.errstate(over="ignore"):
-            features = np.array(numbers, np.float64).astype(np.float32)
-    except OverflowError:
-        features = np.array([np.inf], np.float32)
-    if not np.isfinite(features).all():
-        raise _wrong("features must be finite numbers")
-    return features
 
 
 def _wrong(detail: str) -> Problem:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -77,6 +77,36 @@ def test_an_error_is_told_to_the_one_who_caused_it() -> None:
     assert futures[2].result(10) == 6
     with pytest.raises(ValueError, match="negative"):
         futures[1].result(10)
+    batcher.close()
+
+
+def test_results_made_one_by_one_are_given_as_they_are_made_whatever_comes_after() -> None:
+    first_given, held_back = threading.Event(), threading.Event()
+
+    def run(items: Sequence[int]) -> Iterator[int]:
+        if items == [0]:
+            held_back.wait(10)
+        for item in items:
+            if item == 2 and len(items) > 1:
+                assert first_given.wait(10), "the first result was held back"
+                raise ValueError("two, among others")
+            yield 10 * item
+
+    batcher = Batcher("lazily", run, largest=8, wait_s=0)
+    futures = [batcher.submit(0)]
+    futures += [batcher.submit(item) for item in (1, 2, 3)]
+    held_back.set()
+    assert futures[1].result(10) == 10
+    first_given.set()
+    assert [future.result(10) for future in futures] == [0, 10, 20, 30]
+    batcher.close()
+
+
+def test_results_that_are_too_few_are_an_error_and_not_the_end_of_the_thread() -> None:
+    batcher: Batcher[int, int] = Batcher("short", lambda items: items[1:], largest=8, wait_s=0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="shorter"):
+            batcher.submit(1).result(10)
     batcher.close()
 
 

@@ -131,10 +131,16 @@ def test_an_answer_without_any_training_image(client: httpx.Client) -> None:
     refused(response, 422, "nothing-left", detail)
 
 
+NO_FEATURES = (
+    "features must be a list of numbers, or base64 of them, L2-normalised, of the synth mapper"
+)
 WRONG_FEATURES = [
-    ("[]", "features must be a list of numbers, L2-normalised, of the synth mapper"),
-    ('"text"', "features must be a list of numbers, L2-normalised, of the synth mapper"),
-    ("[true]", "features must be a list of numbers, L2-normalised, of the synth mapper"),
+    ("[]", NO_FEATURES),
+    ("{}", NO_FEATURES),
+    ("null", NO_FEATURES),
+    ("[true]", NO_FEATURES),
+    ('[1, "0"]', NO_FEATURES),
+    ('"text!"', "features as a text must be base64, with its padding"),
     ("[NaN]", "features must be finite numbers"),
     ("[1e39]", "features must be finite numbers"),
     (f"[{'9' * 400}]", "features must be finite numbers"),
