@@ -77,9 +77,13 @@ class LocalAnswers:
         self._collection = collection
         self._backbone = backbone
         model = collection.model
-        index = remembered(collection.index)
+        self._index = remembered(collection.index)
         self._attributor = Attributor(
-            index, model.name, model.fingerprint, model.calibrator, records=Records(index)
+            self._index,
+            model.name,
+            model.fingerprint,
+            model.calibrator,
+            records=Records(self._index),
         )
 
     def facts(self) -> Mapping[str, Any]:
@@ -149,10 +153,7 @@ class LocalAnswers:
 
     def thumbnail(self, training_id: str) -> bytes | None:
         """As `Answers.thumbnail`."""
-        found = self._collection.index.fetch(
-            [UUID(training_id)], fields=["shard", "dataset", "key"]
-        )
-        payload = found[0]
+        payload = self._index.fetch([UUID(training_id)])[0]
         if payload is None or payload.get("shard") is None:
             return None
         key = str(payload["key"])

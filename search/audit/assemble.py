@@ -68,7 +68,7 @@ def assemble(
             totals.reject(clashes)
             finished = _finished(piece.images, alike, settings)
             images.write(finished)
-            attributions.write(piece.attributions)
+            attributions.write(piece.attributions.cast(attributions_schema()))
             totals.add(piece.attributions, finished)
             shares.add(piece.attributions, finished)
         summed = shares.table()

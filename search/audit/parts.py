@@ -24,7 +24,6 @@ from search.audit.tables import (
     ATTRIBUTIONS,
     IMAGES,
     REJECTS,
-    attributions_schema,
     images_schema,
     rejects_schema,
 )
@@ -43,7 +42,12 @@ THUMBNAILS = "thumbnails.parquet"
 
 @dataclass(frozen=True)
 class Piece:
-    """A batch of a part that was read back: its images, and their lines of attributions."""
+    """A batch of a part that was read back.
+
+    Attributes:
+        images: by the schema of the part.
+        attributions: their lines, by `lines_schema`.
+    """
 
     images: pa.Table
     attributions: pa.Table
@@ -80,7 +84,7 @@ class PartsFolder:
         for number in sorted(self.finished()):
             with pq.ParquetFile(self.at(number) / IMAGES) as file:
                 for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, columns=columns)
+                    yield file.read_row_group(group, columns=columns, use_threads=False)
 
     def pieces(self) -> Iterator[Piece]:
         """Images and attributions of all parts in order, a batch at a time."""
@@ -93,8 +97,11 @@ class PartsFolder:
                 pq.ParquetFile(folder / ATTRIBUTIONS) as attributions,
             ):
                 for group in range(images.num_row_groups):
-                    lines = attributions.read_row_group(group).cast(attributions_schema())
-                    yield Piece(images.read_row_group(group), lines)
+                    # Of one batch: sharing it out to threads takes longer than reading it.
+                    lines = attributions.read_row_group(group, use_threads=False)
+                    if lines.schema != lines_schema():  # an older version began this audit
+                        lines = lines.cast(lines_schema())
+                    yield Piece(images.read_row_group(group, use_threads=False), lines)
 
     def rejects(self) -> Iterator[pa.Table]:
         """The rejects of all parts in order."""
@@ -108,7 +115,7 @@ class PartsFolder:
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.at(number) / THUMBNAILS) as file:
-            table = file.read_row_group(group)
+            table = file.read_row_group(group, use_threads=False)
         keys, pictures = table.column("image").to_pylist(), table.column("thumbnail").to_pylist()
         return dict(zip(keys, pictures, strict=True))
 
@@ -119,8 +126,8 @@ class PartsFolder:
         for number in sorted(self.finished()):
             with pq.ParquetFile(self.at(number) / IMAGES) as file:
                 for group in range(file.num_row_groups):
-                    keys = file.read_row_group(group, columns=["image"]).column("image")
-                    yield number, group, keys.to_pylist()
+                    table = file.read_row_group(group, columns=["image"], use_threads=False)
+                    yield number, group, table.column("image").to_pylist()
 
 
 class PartWriter:

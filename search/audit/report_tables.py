@@ -166,7 +166,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     with _readable(path), pq.ParquetFile(path) as file:
-        yield from file.iter_batches(_BATCH, columns=columns or None)
+        yield from file.iter_batches(_BATCH, columns=columns or None, use_threads=False)
 
 
 @contextmanager

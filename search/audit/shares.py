@@ -151,11 +151,11 @@ class Shares:
             RunError: a line of an image that is not among `images`.
         """
         keys = {key: place for place, key in enumerate(images.column("image").to_pylist())}
+        names, name_of = _coded(attributions.column("image"))
         try:
-            of_image = [keys[key] for key in attributions.column("image").to_pylist()]
+            place = np.array([keys[name] for name in names], np.int64)[name_of]
         except KeyError as exc:
             raise RunError(f"attributions of an image that is not listed: {exc.args[0]}") from exc
-        place = np.array(of_image, np.int64)
         remaining = _whole(images.column("remaining"))
         influence = _whole(attributions.column("influence"))
         first = attributions.column("rank").to_numpy() == 1
@@ -198,16 +198,17 @@ class _Field:
         self._resampled = Resampled(seed)
 
     def codes(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        """(lines,) codes of values, new ones in order of appearance."""
+        """(lines,) codes of values."""
+        values, value_of = _coded(column)
         found = []
-        for value in column.to_pylist():
-            code = self._code.get(value or "")
+        for value in values:
+            code = self._code.get(value)
             if code is None:
                 code = self._code[value] = len(self._totals)
                 for counts in (self._totals, self._images, self._top_of):
                     counts.append(0)
             found.append(code)
-        return np.array(found, np.int64)
+        return np.array(found, np.int64)[value_of]
 
     def add(
         self,
@@ -273,8 +274,23 @@ def _whole(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 def _hashes(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """(lines,) 64 bits of the SHA-256 of each id: of 10 million, two are alike once in 370,000."""
-    digests = (sha256(name.encode()).digest() for name in column.to_pylist())
-    return np.frombuffer(b"".join(digest[:8] for digest in digests), "<i8").astype(np.int64)
+    names, name_of = _coded(column)
+    digests = (sha256(name.encode()).digest() for name in names)
+    found = np.frombuffer(b"".join(digest[:8] for digest in digests), "<i8").astype(np.int64)
+    return found[name_of]
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int64]]:
+    """The different texts of a column, '' for null, and (lines,) which of them each line has."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    coded = (whole.fill_null("") if whole.null_count else whole).dictionary_encode()
+    places = coded.indices.to_numpy().astype(np.int64)
+    # Of a table that was filtered, a dictionary holds texts that no line has.
+    occurs = np.bincount(places, minlength=len(coded.dictionary)) > 0
+    texts = coded.dictionary.filter(pa.array(occurs)).to_pylist()
+    return texts, (np.cumsum(occurs) - 1)[places]
 
 
 def _distinct(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ingest.errors import RunError, UsageError
 from search.answer import Attribution, Owner, Row
 from search.audit import resampling
+from search.audit.lines import lines_schema
 from search.audit.resampling import RESAMPLES, Resampled
 from search.audit.shares import Shares, image_statistics, lines_of
 from search.audit.tables import attributions_schema, creators_schema, images_schema
@@ -295,3 +296,17 @@ def test_what_cannot_be_summed_by() -> None:
     lines, images = tables(answer([(0.5, ["A"])]))
     with pytest.raises(RunError, match="attributions of an image that is not listed: 0"):
         Shares(["creator"], 0).add(lines, images.slice(0, 0))
+
+
+def test_texts_may_be_dictionaries_and_dictionaries_hold_more() -> None:
+    """As a part gives them, and as what is left of one once images are filtered out."""
+    answers = [answer([(0.5, ["A", ""]), (0.25, ["B"])]), answer([(0.4, ["C"])]), answer([])]
+    plain = Shares(("creator", "training_id"), 0)
+    plain.add(*tables(answers[0], answers[2]))  # named 0 and 1, which no share tells
+    coded = Shares(("creator", "training_id"), 0)
+    lines, images = tables(answers[0], answers[1], answers[2])
+    keep = pa.array([name != "1" for name in lines.column("image").to_pylist()])
+    left = pa.array([True, False, True])
+    coded.add(lines.cast(lines_schema()).filter(keep), images.filter(left))
+    assert "C" not in coded.table().column("value").to_pylist()
+    assert coded.table().equals(plain.table())
