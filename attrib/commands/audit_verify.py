@@ -79,7 +79,7 @@ def verify(
     """
     from contextlib import ExitStack, closing
 
-    from attrib.console import print_json
+    from attrib.console import Bar, print_json
     from ingest.download_settings import DownloadSettings
     from ingest.errors import UsageError
     from search.audit.verify import verify as verify_audit
@@ -89,7 +89,9 @@ def verify(
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError("--data and --server do not go together: name one of them")
         server = None  # the environment's is for those who name nothing
+    bar = Bar("comparing the gallery", "comparing the gallery")
     with ExitStack() as opened:
+        opened.callback(bar.stop)
         collection, service = None, None
         if data is not None:
             from search.collection import Collection
@@ -117,6 +119,7 @@ def verify(
                 allow_private=allow_private,
             ),
             public_key=public_key,
+            progress=bar,
         )
     if json:
         print_json(found.to_dict())

@@ -27,6 +27,7 @@ from search.audit.verify_sample import (
     Asked,
     CollectionAsked,
     Compared,
+    NotAllowedError,
     compare,
     settings_of,
     why_other,
@@ -35,6 +36,7 @@ from search.audit.verify_tables import TOLERANCE, TableFaults, check_tables
 
 if TYPE_CHECKING:
     from search.collection import Collection
+    from search.ingestion import Progress
 
 __all__ = ["Check", "State", "Verification", "verify"]
 
@@ -80,6 +82,7 @@ def verify(
     inputs: bool = True,
     download: DownloadSettings | None = None,
     public_key: Path | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Check an audit.
 
@@ -94,10 +97,10 @@ def verify(
         inputs: read all of the gallery, to compare it with what was audited.
         download: how images of lists of URLs are fetched.
         public_key: that the audit is to be signed with.
+        progress: shown while the gallery is read.
 
     Raises:
-        UsageError: a sample below 0, a key file that is none, or a service that allows less than
-            the audit asked.
+        UsageError: a sample below 0, or a key file that is none.
         RunError: no finished audit; the gallery cannot be read; the backbone, the index or the
             service fails.
     """
@@ -117,7 +120,8 @@ def verify(
     again = None
     if names := gallery or told:
         again = GalleryAgain(names, settings_of(summary).limits, download, told_by=not gallery)
-    checks.append(_inputs(out, summary, faults, again if inputs else None, asked_for=inputs))
+    read = again if inputs else None
+    checks.append(_inputs(out, summary, faults, read, progress, asked_for=inputs))
     asked = service or (None if collection is None else CollectionAsked(collection))
     who = "the data folder" if service is None else "the service"
     checked, compared = _sample(faults, summary, asked, who, again)
@@ -197,12 +201,13 @@ def _inputs(
     summary: Mapping[str, Any],
     faults: TableFaults,
     gallery: GalleryAgain | None,
+    progress: Progress | None,
     *,
     asked_for: bool,
 ) -> Check:
     why_not = _NO_GALLERY if asked_for else "that was not asked for"
     try:
-        checked = check_inputs(out, summary, faults.inputs_sha256, gallery, why_not)
+        checked = check_inputs(out, summary, faults.inputs_sha256, gallery, why_not, progress)
     except SourceError as exc:
         if gallery is None or not gallery.told_by:
             raise
@@ -243,6 +248,8 @@ def _sample(
         if not gallery.told_by:
             raise
         return unchecked(f"{exc}; --gallery names another gallery")
+    except NotAllowedError as exc:
+        return unchecked(f"{who} does not allow what the audit asked: {exc}")
     checked = _compared(faults, compared)
     return replace(checked, words=checked.words + _taken_from(gallery)), compared
 

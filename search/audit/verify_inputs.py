@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import ImageError, RejectReason, SourceError
@@ -19,6 +19,9 @@ from search.audit.gallery import Part
 from search.audit.inputs import metadata_text
 from search.audit.tables import IMAGES, REJECTS, SUMMARY
 from search.audit.verify_gallery import GalleryAgain, records_of
+
+if TYPE_CHECKING:
+    from search.ingestion import Progress
 
 __all__ = ["Inputs", "check_inputs", "compare_inputs"]
 
@@ -72,6 +75,7 @@ def check_inputs(
     inputs_sha256: str,
     gallery: GalleryAgain | None,
     why_not: str,
+    progress: Progress | None = None,
 ) -> Check:
     """The check of what an audit says of its inputs.
 
@@ -81,6 +85,7 @@ def check_inputs(
         inputs_sha256: as its tables give it.
         gallery: to be read from its first to its last image; None where it is not.
         why_not: it is not, for people.
+        progress: shown while it is read.
 
     Raises:
         RunError: the gallery cannot be read.
@@ -92,7 +97,7 @@ def check_inputs(
     if gallery is None:
         words = f"inputs_sha256 follows from the tables, but the gallery was not read: {why_not}"
         return Check("inputs", "not checked", words)
-    found = compare_inputs(out, gallery)
+    found = compare_inputs(out, gallery, progress)
     if not found.differs and not found.not_read:
         words = (
             f"the gallery's {counted_images(found.images)}, and {found.rejected:,} rejected, are "
@@ -111,7 +116,7 @@ def check_inputs(
     return Check("inputs", "not checked", words, tuple(lines))
 
 
-def compare_inputs(out: Path, gallery: GalleryAgain) -> Inputs:
+def compare_inputs(out: Path, gallery: GalleryAgain, progress: Progress | None = None) -> Inputs:
     """Read a gallery and compare it with an audit's tables. Memory: some 400 bytes an image.
 
     Raises:
@@ -126,7 +131,13 @@ def compare_inputs(out: Path, gallery: GalleryAgain) -> Inputs:
     rejects: dict[str, list[str]] = {}
     for line in read_table(out, REJECTS, ["image", "reason"]).to_pylist():
         rejects.setdefault(line["image"], []).append(line["reason"])
-    return _Comparison(then, rejects, gallery).run()
+    comparison = _Comparison(then, rejects, gallery)
+    if progress is not None:
+        progress.start(comparison.expected)
+    for seen in comparison.parts():
+        if progress is not None:
+            progress.advance(seen)
+    return comparison.finish()
 
 
 class _Comparison:
@@ -140,16 +151,26 @@ class _Comparison:
         self._last = -1
         self._found = Inputs(len(then), sum(map(len, rejects.values())))
 
-    def run(self) -> Inputs:
+    @property
+    def expected(self) -> int:
+        """Images there were, rejected ones among them."""
+        return self._found.images + self._found.rejected
+
+    def parts(self) -> Iterator[int]:
+        """Look at the gallery; how many images more were, every now and then."""
         for part in self._gallery.parts():
             if isinstance(part.work.source, UrlListSource):
-                self._list(part)
+                yield self._list(part)
                 continue
             try:
                 for key, record in records_of(part, part.work.items or ()):
                     self._record(key, record)
+                    yield 1
             except SourceError as exc:
                 self._cut_off(part, str(exc))
+
+    def finish(self) -> Inputs:
+        """What came of it, with what was not there."""
         for key in self._then:
             if key not in self._seen:
                 self._found.add("gone", key)
@@ -203,8 +224,9 @@ class _Comparison:
             del self._rejects[key]
         return True
 
-    def _list(self, part: Part) -> None:
-        for item in part.work.items or ():
+    def _list(self, part: Part) -> int:
+        items = part.work.items or ()
+        for item in items:
             key = part.source.key(item.key)
             then = self._then.get(key)
             if then is None and key not in self._rejects and key not in self._seen:
@@ -215,6 +237,7 @@ class _Comparison:
                 self._found.not_read += 1
             self._seen.add(key)
             self._rejects.pop(key, None)
+        return len(items)
 
     def _cut_off(self, part: Part, why: str) -> None:
         if not self._take(part.source.label, RejectReason.SOURCE_CUT_OFF):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ingest.errors import AttribError
 from search.audit.apportion import parse_amount, parse_currency
 from search.audit.check import Check, State
 from search.audit.manifest import Manifest, file_sha256
-from search.audit.payout import Policy, read_audited, split
+from search.audit.payout import Handling, Policy, read_audited, split
 from search.audit.payout_files import payout_csv, payout_record
 from search.audit.payout_found import FoundPayout
 
 __all__ = ["check_payouts"]
 
 _SHOWN = 12  # digits of a manifest's SHA-256
+_MOST = 40  # characters of what a trail says, whoever wrote it
 
 
 def check_payouts(out: Path, manifest: Manifest, payouts: list[FoundPayout]) -> Check:
@@ -71,7 +73,7 @@ def _checked(out: Path, manifest: Manifest, payout: FoundPayout) -> tuple[State,
             return "fails", f"{name} does not follow from the audit's shares; {words}"
     except AttribError as exc:
         return "fails", f"{name} cannot be checked: {exc}; {words}"
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return "fails", f"{payout.trail} is damaged; {words}"
     return "holds", f"{name}: {words}"
 
@@ -81,6 +83,9 @@ def _follows(out: Path, record: Mapping[str, Any]) -> bool:
     money = parse_currency(record["currency"])
     told = record["policy"]
     floor = parse_amount(told["floor"], money, "the floor", zero=True)
+    for name in ("remaining", "unknown"):
+        if told[name] not in get_args(Handling):
+            return False
     policy = Policy(told["by"], told["remaining"], told["unknown"], floor)
     audited = read_audited(out)
     amount = parse_amount(record["amount"], money, "the amount")
@@ -88,12 +93,18 @@ def _follows(out: Path, record: Mapping[str, Any]) -> bool:
     given = dict(record)
     given.pop("csv_sha256")
     same_table = hashlib.sha256(payout_csv(made, audited)).hexdigest() == record["csv_sha256"]
-    return same_table and given == payout_record(made, audited)
+    # As text: in Python 1, 1.0 and true are equal.
+    return same_table and _text(given) == _text(payout_record(made, audited))
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True)
 
 
 def _told(record: Mapping[str, Any]) -> str:
-    by = _of(record, "policy", "by")
-    return f"{record.get('amount')} {record.get('currency')} by {by}"
+    told = (record.get("amount"), record.get("currency"), _of(record, "policy", "by"))
+    amount, currency, by = (str(text)[:_MOST] for text in told)
+    return f"{amount} {currency} by {by}"
 
 
 def _of(record: Mapping[str, Any], name: str, inside: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image
 
 from ingest.decode import DecodeLimits, decode
-from ingest.errors import ImageError, RunError
+from ingest.errors import ImageError, RunError, UsageError
 from ingest.record import ImageRecord, Reject
 from search.answer import Attribution
 from search.audit.settings import AuditSettings
@@ -28,6 +28,7 @@ __all__ = [
     "Asked",
     "CollectionAsked",
     "Compared",
+    "NotAllowedError",
     "compare",
     "distance",
     "settings_of",
@@ -86,6 +87,10 @@ def why_other(summary: Mapping[str, Any], facts: Mapping[str, Any], who: str) ->
     return ""
 
 
+class NotAllowedError(RunError):
+    """Who is asked allows less than the audit asked: fewer rows, say."""
+
+
 class Asked(Protocol):
     """Who attributes a sample again: `CollectionAsked`, or a service."""
 
@@ -96,7 +101,12 @@ class Asked(Protocol):
     def ask(
         self, images: Sequence[bytes], settings: AuditSettings
     ) -> list[Attribution | ImageError]:
-        """Answers to image files, at most 32; an error in place of one that cannot be used."""
+        """Answers to image files, at most 32; an error in place of one that cannot be used.
+
+        Raises:
+            UsageError: the settings are not allowed here.
+            RunError: the backbone, the index or the service fails.
+        """
         ...
 
 
@@ -140,8 +150,8 @@ def compare(
     """Read the images of a sample again, attribute them with the audit's settings, and compare.
 
     Raises:
-        RunError: the gallery cannot be read, or the backbone, the index or the service fails.
-        UsageError: the service allows less than the audit asked.
+        RunError: the gallery cannot be read, or the backbone, the index or the service fails;
+            NotAllowedError where that does not allow what the audit asked.
     """
     settings = settings_of(summary)
     wanted = {each.image["image"]: each for each in sample}
@@ -150,7 +160,10 @@ def compare(
     waiting: dict[str, bytes] = {}
 
     def attribute() -> None:
-        answers = asked.ask(list(waiting.values()), settings)
+        try:
+            answers = asked.ask(list(waiting.values()), settings)
+        except UsageError as exc:
+            raise NotAllowedError(str(exc)) from exc
         for name, answer in zip(waiting, answers, strict=True):
             if isinstance(answer, ImageError):
                 unread[name] = f"it cannot be decoded: {answer}"

@@ -305,6 +305,19 @@ def test_a_service_that_cannot_answer_for_the_audit(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_service_that_allows_less(
+    service: str, data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert attrib("audit", gallery, "--data", data, "--out", out, "--k", "1001").exit_code == 0
+    result = attrib("audit", "verify", out, "--gallery", gallery, "--server", service)
+    assert result.exit_code == 0
+    assert (
+        "sample     not checked  no image was attributed again: the service does not allow what "
+        "the audit asked: k must be "
+    ) in result.stdout
+
+
 def test_verify_names_what_is_gone_a_line_each(
     done: tuple[Path, Any], gallery: Path, tmp_path: Path
 ) -> None:

@@ -11,14 +11,19 @@ from typing import Any
 import pytest
 import typer
 from fake_audit import audit, contents
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from ingested import draw
+from made_audit import make_audit
 from typer.testing import CliRunner
 from verified import audited, states, words
 
 from attrib.commands.payout import payout as payout_command
 from ingest.errors import DataFolderError
-from search.audit.payout_found import find_payouts, payout_file_names
+from search.audit.manifest import read_manifest, write_manifest
+from search.audit.payout_found import FoundPayout, find_payouts, payout_file_names
 from search.audit.verify import Verification, verify
+from search.audit.verify_payouts import check_payouts
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +205,43 @@ def test_a_trail_without_its_table(report: Path) -> None:
         "payout.json: audit trail of a payout of 1000.00 EUR by creator, not part of the audit; "
         "its CSV is not here",
     )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(scope="module")
+def paid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up audit with a payout beside it."""
+    out = make_audit(tmp_path_factory.mktemp("paid") / "report", 12, 3)
+    write_manifest(out)
+    assert pay(out, out / "payout.csv").exit_code == 0
+    return out
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_a_trail_says_is_told_and_never_holds(paid: Path, data: st.DataObject) -> None:
+    record = json.loads((paid / "payout.json").read_text())
+    names = [name for name in sorted(record) if name not in ("schema", "csv_sha256")]
+    inside = record
+    name = data.draw(st.sampled_from(names))
+    if isinstance(record[name], dict) and data.draw(st.booleans()):
+        inside = record[name]
+        name = data.draw(st.sampled_from(sorted(inside)))
+    value = data.draw(json_values)
+    assume(json.dumps(value) != json.dumps(inside[name]))
+    inside[name] = value
+    manifest = read_manifest(paid)
+    check = check_payouts(paid, manifest, [FoundPayout("payout.csv", "payout.json", record)])
+    assert check.state != "holds"
+    assert len(check.lines[0]) < 600
+    [untouched] = find_payouts(paid)
+    assert check_payouts(paid, manifest, [untouched]).state == "holds"
 
 
 # -- which files they are ----------------------------------------------------------------------
