@@ -117,7 +117,7 @@ def check_inputs(
 
 
 def compare_inputs(out: Path, gallery: GalleryAgain, progress: Progress | None = None) -> Inputs:
-    """Read a gallery and compare it with an audit's tables. Memory: some 400 bytes an image.
+    """Read a gallery and compare it with an audit's tables. Memory: some 750 bytes an image.
 
     Raises:
         RunError: the gallery or a table cannot be read.
