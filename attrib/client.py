@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 
+from attrib.asking import checked_names
 from ingest.decode import DecodeLimits, decode
 from ingest.errors import (
     AttribError,
-    EmptyQueryError,
     ImageError,
     ModelMismatchError,
     NothingLeftError,
@@ -27,7 +27,6 @@ from ingest.errors import (
     UsageError,
 )
 from search.answer import Attribution, Row
-from search.checks import check_mass
 
 if TYPE_CHECKING:
     import httpx
@@ -41,6 +40,7 @@ T = TypeVar("T")
 
 _TRIES = 6
 _LONGEST_PAUSE_S = 30.0
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BATCH = 64
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
 _THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
@@ -66,6 +66,8 @@ class Connected:
         import httpx
 
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if httpx.URL(url).host in _THIS_MACHINE:
+            headers["Accept-Encoding"] = "identity"  # compressing takes longer than sending
         self.url = url.rstrip("/")
         self._client = httpx.Client(
             base_url=self.url, headers=headers, timeout=httpx.Timeout(timeout_s, connect=5.0)
@@ -114,16 +116,7 @@ class Connected:
         exact: bool = False,
     ) -> list[Attribution]:
         """Attribute many generated images, sent together and answered in a stream; see `query`."""
-        if not images:
-            raise EmptyQueryError("no image given")
-        if k < 1:
-            raise EmptyQueryError(f"k must be at least 1, not {k}")
-        check_mass(mass)
-        if names is None:
-            names = [
-                str(image) if isinstance(image, str | Path) else f"image {i}"
-                for i, image in enumerate(images)
-            ]
+        names = checked_names(images, names, k, mass)
         settings = {
             "k": str(k),
             "where": _conditions(where),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image
 
+from attrib.asking import checked_names
 from embed.backbones import DEFAULT_BACKBONE
 from embed.registry import find_model
 from ingest.decode import DecodeLimits, decode
@@ -18,7 +19,6 @@ from ingest.download_settings import DownloadSettings
 from ingest.errors import (
     AttribError,
     DataFolderError,
-    EmptyQueryError,
     ImageError,
     SourceError,
     UsageError,
@@ -28,7 +28,6 @@ from ingest.listing import LISTING_SUFFIXES
 from ingest.source import TarSource, UrlListSource, open_sources
 from ingest.storage import is_url
 from search.answer import Attribution
-from search.checks import check_mass
 from search.collection import Collection
 from search.feature_place import keep_features_at
 from search.folder import check_dataset_name
@@ -112,16 +111,7 @@ class Opened:
         exact: bool = False,
     ) -> list[Attribution]:
         """Attribute many generated images, embedded and searched in batches; see `query`."""
-        if not images:
-            raise EmptyQueryError("no image given")
-        if names is None:
-            names = [
-                str(image) if isinstance(image, str | Path) else f"image {i}"
-                for i, image in enumerate(images)
-            ]
-        if k < 1:
-            raise EmptyQueryError(f"k must be at least 1, not {k}")
-        check_mass(mass)
+        names = checked_names(images, names, k, mass)
         features = self._collection.features([self.load(image) for image in images])
         return self._collection.attribute(
             features,

@@ -151,6 +151,25 @@ def test_concurrent_clients_get_the_answers_that_each_would_get_alone(
     assert 'attrib_batch_size_count{stage="embed"}' in client.get("/metrics").text
 
 
+def test_answers_are_compressed_from_1_kib_on_for_those_who_take_it(client: httpx.Client) -> None:
+    body = {"features": [1.0] + [0.0] * 511, "k": 40, "exact": True}
+
+    def ask(path: str, encoding: str) -> httpx.Response:
+        return client.post(path, json=body, headers={"Accept-Encoding": encoding})
+
+    packed, plain = ask("/v1/attributions", "gzip"), ask("/v1/attributions", "identity")
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == (
+        "gzip",
+        "Accept-Encoding",
+    )
+    assert "content-encoding" not in plain.headers
+    assert 1024 < int(packed.headers["content-length"]) < len(plain.content)
+    assert packed.json() == plain.json()
+    short = ask("/v1/attributions?k=none", "gzip")
+    assert (short.status_code, "content-encoding" in short.headers) == (422, False)
+    assert len(short.content) < 1024
+
+
 def test_training_images_and_their_thumbnails(
     client: httpx.Client, generated: Path, exemplar: str
 ) -> None:

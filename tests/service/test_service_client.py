@@ -37,6 +37,20 @@ def plain(answer: attrib.Attribution) -> Any:
     return body
 
 
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("http://127.0.0.1:8723", "identity"),
+        ("http://localhost", "identity"),
+        ("http://[::1]:80/", "identity"),
+        ("http://localhost.example", "gzip, deflate"),
+    ],
+)
+def test_answers_from_this_machine_are_not_compressed(url: str, taken: str) -> None:
+    with attrib.connect(url) as connected:
+        assert connected._client.headers["accept-encoding"][: len(taken)] == taken
+
+
 def test_the_same_answers_as_from_the_data_folder(
     service: attrib.Connected, own: Path, generated: Path
 ) -> None:
