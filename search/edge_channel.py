@@ -30,6 +30,10 @@ _IN_FLIGHT_BYTES = 32 * 1024 * 1024
 _IN_FLIGHT_REQUESTS = 64
 _POLL_S = 0.25
 _CLOSE_S = 120.0
+_ENVIRONMENT = {
+    "PYTHONSAFEPATH": "1",
+    "OPENBLAS_NUM_THREADS": "1",  # of numpy: its products are small, its threads wait busily
+}
 
 
 class ProcessBusyError(Exception):
@@ -58,7 +62,7 @@ class Channel:
                 stderr=errors,
                 # A session of its own: no signal of the terminal reaches it while it writes.
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"},
+                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)},
             )
         self._connection = Connection(ours.detach())
         self._process = process

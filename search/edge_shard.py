@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from search.chosen import EVERYTHING, Chosen
 from search.edge_config import shard_config
 from search.edge_sample import SampleKeeper
+from search.edge_scan import Scan, fits
 from search.edge_settings import EdgeSettings
 from search.edge_system import disk_bytes, memory_bytes, read_ahead
 from search.edge_tuning import NEIGHBOURS, QUERIES, read_tuning, tune, write_tuning
@@ -77,6 +78,7 @@ class ShardOperations:
         self._shard = _load(folder / "shard", shard_config(dim, settings), wait_s)
         self._counts: dict[str, int] = {}
         self._unflushed = 0
+        self._scan: Scan | None = None
         self._sample = SampleKeeper(folder, settings.sample_size, self.count(EVERYTHING))
         self._tuning = read_tuning(folder)
         read_ahead(folder / "shard" / "segments")
@@ -169,6 +171,7 @@ class ShardOperations:
 
     def _changes(self) -> None:
         self._counts.clear()
+        self._scan = None
         self._sample.invalidate_file()
 
     # -- questions
@@ -192,17 +195,38 @@ class ShardOperations:
             or limit >= _EXACT_SHARE * matching
         )
         condition = _filter(chosen)
+        scan = None
+        if exact and not chosen and limit == matching and fits(matching, self._dim, len(rows)):
+            scan = self._scanned()
         out = []
         for start in range(0, len(rows), _QUERY_BATCH):
             part = rows[start : start + _QUERY_BATCH]
             # One more than asked for shows whether the limit cuts through equal similarities.
             found = self._nearest(part, limit + 1, condition, exact)
-            for row, points in zip(part, found, strict=True):
-                points = self._follow_tie(row, points, limit, condition, exact)
-                hits = sorted([(-point.score, point.id.bytes) for point in points])[:limit]  # type: ignore[union-attr]
+            named = [None] * len(part) if scan is None else scan.hits(part, found)
+            for row, points, hits in zip(part, found, named, strict=True):
+                if hits is None:
+                    points = self._follow_tie(row, points, limit, condition, exact)
+                    hits = sorted([(-point.score, point.id.bytes) for point in points])[:limit]  # type: ignore[union-attr]
                 similarities = -np.array([negative for negative, _ in hits], dtype=np.float32)
                 out.append((b"".join([id_ for _, id_ in hits]), similarities.tobytes()))
         return out
+
+    def _scanned(self) -> Scan | None:
+        """All points; None where one went missing meanwhile."""
+        if self._scan is None:
+            pages, after = [], b""
+            while True:
+                ids, after = self.scroll(EVERYTHING, after, 10_000)
+                pages.append(ids)
+                if not after:
+                    break
+            names = b"".join(pages)
+            vectors, missing = self.vectors(names)
+            if missing:
+                return None
+            self._scan = Scan(names, np.frombuffer(vectors, np.float32).reshape(-1, self._dim))
+        return self._scan
 
     @property
     def _ef(self) -> int:
