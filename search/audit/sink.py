@@ -6,7 +6,6 @@ This is the writer thread's work, done while the next batch is being embedded.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ingest.record import Reject
 from search.answer import Attribution
 from search.audit.duplicates import fingerprint
 from search.audit.gallery import Named, Part
+from search.audit.inputs import metadata_text
 from search.audit.lines import lines_table
 from search.audit.parts import FINGERPRINT, LINES, PartsFolder, PartWriter
 from search.audit.shares import image_statistics
@@ -153,7 +153,7 @@ class PartsSink:
             "width": row.width,
             "height": row.height,
             "prompt": row.caption,
-            "metadata": _metadata(row),
+            "metadata": metadata_text(row),
             "remaining": answer.remaining,
             "remaining_low": answer.remaining_interval[0],
             "remaining_high": answer.remaining_interval[1],
@@ -175,9 +175,3 @@ class PartsSink:
             "reason": reject.reason.value,
             "detail": reject.detail,
         }
-
-
-def _metadata(row: ImageRow) -> str:
-    named = {"url": row.url, "creator": row.creator, "licence": row.licence}
-    told = {**row.extra, **{name: value for name, value in named.items() if value}}
-    return json.dumps(told, ensure_ascii=False, sort_keys=True)
