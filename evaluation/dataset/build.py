@@ -1,0 +1,262 @@
+"""A whole dataset: plan, customize, synthesize, model by model; resumable at any point."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from evaluation.dataset.customize import Prior, customized
+from evaluation.dataset.generator import Generator
+from evaluation.dataset.library import Entry, Library
+from evaluation.dataset.plan import PLAN, ModelPlan, Plan, plan_dataset, read_plan
+from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.settings import BuildSettings
+from evaluation.dataset.synthesize import synthesized
+from ingest.decode import decode
+from ingest.errors import DataFolderError, ImageError, SourceError, UsageError
+
+__all__ = ["BuildReport", "Progress", "build_dataset", "generator_hash", "libraries"]
+
+_LIBRARIES = (
+    "attrib",
+    "diffusers",
+    "numpy",
+    "peft",
+    "pillow",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+class Progress(Protocol):
+    """Told of the images that are synthesized."""
+
+    def start(self, pending: int | None) -> None:
+        """So many are to be made."""
+        ...
+
+    def advance(self, images: int) -> None:
+        """So many more are made."""
+        ...
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        models: in the dataset now.
+        made: of them made by this run.
+        images: synthesized in all.
+        told: what was left out, and why.
+    """
+
+    models: int
+    made: int
+    images: int
+    told: tuple[str, ...]
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what decides the outcome, by package."""
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def generator_hash(name: str) -> str:
+    """SHA-256 over the files of a pipeline's folder; '' for one of the hub."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def build_dataset(
+    out: Path,
+    library: Library,
+    load: Callable[[], Generator],
+    lists: PromptLists,
+    settings: BuildSettings,
+    generator_name: dict[str, str],
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make the dataset in `out`, or go on with it.
+
+    A model is finished when its record is written, last of its files; what was begun and not
+    finished is made again, from the same seeds. The same call gives the same files, byte for byte
+    on a CPU with the same number of threads.
+
+    Args:
+        out: new, empty, or begun with the same arguments.
+        library: exemplars and prior images.
+        load: gives the generator.
+        lists: of prompts.
+        settings: of all.
+        generator_name: ``name``, ``revision`` and ``sha256`` of the generator, for the record.
+        progress: told of the images.
+
+    Raises:
+        UsageError: `out` holds a dataset of other settings, or something else.
+        DataFolderError: the disk refuses.
+        RunError: a customization failed.
+    """
+    before = read_plan(out)
+    if before is None and out.is_dir() and any(out.iterdir()) and not (out / "exemplars").is_dir():
+        raise UsageError(f"{out} is not empty and holds no dataset; name a new folder with --out")
+    generator = load()
+    try:
+        plan = plan_dataset(
+            out, library, lists, settings, generator.is_known, generator_name, libraries()
+        )
+        if before is None:
+            _write(out / PLAN, plan.dumps())
+        elif (differs := _difference(json.loads(before), json.loads(plan.dumps()))) is not None:
+            raise UsageError(
+                f"{out} was begun with other {differs}; give the same, or another --out"
+            )
+        pending = [model for model in plan.models if not _record(out, model).is_file()]
+        if progress is not None:
+            progress.start(sum(len(model.prompts) for model in pending))
+        entries = {entry.key: entry for entry in library.entries}
+        for model in pending:
+            _make(out, model, plan, entries, generator, settings, progress)
+        write_cases(out, plan, settings)
+        shutil.rmtree(out / ".work", ignore_errors=True)
+    except OSError as exc:
+        raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    images = sum(len(model.prompts) for model in plan.models)
+    return BuildReport(len(plan.models), len(pending), images, plan.told)
+
+
+def synth_paths(model: ModelPlan, kind: str) -> dict[str, list[str]]:
+    """Where a model's images are, below the dataset's folder, by kind of prompt."""
+    places: dict[str, list[str]] = {}
+    for prompt in model.prompts:
+        some = places.setdefault(prompt.kind, [])
+        some.append(f"synth/{kind}/{prompt.kind}/{model.id}/{len(some):05d}.png")
+    return places
+
+
+def _make(
+    out: Path,
+    model: ModelPlan,
+    plan: Plan,
+    entries: dict[str, Entry],
+    generator: Generator,
+    settings: BuildSettings,
+    progress: Progress | None,
+) -> None:
+    exemplars = [decode((out / path).read_bytes()).image for path in model.exemplars]
+    priors = _priors([entries[key] for key in model.priors], model, settings)
+    work = out / ".work" / model.id
+    shutil.rmtree(work, ignore_errors=True)
+    places = [path for paths in synth_paths(model, settings.kind).values() for path in paths]
+    order = [
+        p for kind in synth_paths(model, settings.kind) for p in model.prompts if p.kind == kind
+    ]
+    with customized(
+        generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
+    ) as trained:
+        images = synthesized(generator, [p.text for p in order], model.seeds, settings.sampling)
+        for path, image in zip(places, images, strict=True):
+            target = work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            image.save(target, "PNG")
+            if progress is not None:
+                progress.advance(1)
+    hashes = {}
+    for path in places:
+        hashes[path] = hashlib.sha256((work / path).read_bytes()).hexdigest()
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).replace(out / path)
+    record = {
+        **asdict(model),
+        "images": hashes,
+        "prompts": {path: prompt.text for path, prompt in zip(places, order, strict=True)},
+        "losses": [round(loss, 6) for loss in trained.losses],
+        "prior_losses": [round(loss, 6) for loss in trained.prior_losses],
+        "moved": trained.moved,
+    }
+    _write(_record(out, model), json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def _priors(entries: Sequence[Entry], model: ModelPlan, settings: BuildSettings) -> list[Prior]:
+    """Those that can be read: a prior image more or less is no loss."""
+    priors = []
+    for entry in entries:
+        with suppress(ImageError, SourceError):
+            word = model.name if settings.kind == "object" else "a picture"
+            priors.append(Prior(entry.read()[1], entry.caption or word))
+    return priors
+
+
+def write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
+    """The test cases by split, in the format of AbC, and all prompts.
+
+    Splits without a model get no file.
+    """
+    for split in ("train", "val", "test"):
+        cases: list[dict[str, Any]] = [
+            {
+                "exemplar": list(model.exemplars),
+                "synth": synth_paths(model, settings.kind),
+                "class_id": model.name,
+                "category": settings.kind,
+                "model_id": int(model.id),
+                "customization_steps": settings.customization.steps,
+            }
+            for model in plan.models
+            if model.split == split
+        ]
+        if cases:
+            _write(out / f"{settings.kind}_{split}.json", json.dumps(cases, indent=1) + "\n")
+    prompts: dict[str, str] = {}
+    for model in plan.models:
+        record = json.loads(_record(out, model).read_text("utf-8"))
+        prompts.update(record["prompts"])
+    _write(out / "prompts.json", json.dumps(prompts, indent=1) + "\n")
+
+
+def _record(out: Path, model: ModelPlan) -> Path:
+    return out / "models" / f"{model.id}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first of the plan's parts that is another, in words."""
+    for name, words in (
+        ("generator", "generator"),
+        ("settings", "settings"),
+        ("versions", "versions of libraries"),
+        ("models", "exemplars or prompts"),
+    ):
+        if before.get(name) != now.get(name):
+            if name != "models" and isinstance(now[name], dict):
+                old = before.get(name) or {}
+                first = next((k for k in now[name] if old.get(k) != now[name][k]), "")
+                return f"{words} ({first}: {old.get(first)}, now {now[name][first]})"
+            return words
+    return None

@@ -1,0 +1,246 @@
+"""A text-to-image pipeline of diffusers, as customization and sampling need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingest.errors import ModelError, RunError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["TOKEN", "Condition", "Generator", "load_generator"]
+
+TOKEN = "<new1>"
+"""The word that comes to mean the exemplars, as in the paper's prompts."""
+
+_EXTRA = "diffusers is not installed: pip install 'attrib[dataset]'"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the denoiser is told of prompts.
+
+    Attributes:
+        hidden: (prompts, tokens, width) of the text encoders.
+        pooled: (prompts, width) of SDXL's second one; None for SD 1.x and 2.x.
+    """
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor | None
+
+
+class Generator:
+    """A pipeline whose weights can be trained and put back.
+
+    Use `load_generator`. Everything is float32; on a GPU the denoiser runs under bfloat16 autocast,
+    and weights that are not trained are kept in bfloat16.
+
+    Attributes:
+        pipe: the pipeline.
+        name: as the caller gave it.
+        size: width and height of its images in pixels.
+    """
+
+    def __init__(self, pipe: Any, name: str, device: str) -> None:  # noqa: ANN401 (diffusers)
+        import torch
+
+        self.pipe = pipe
+        self.name = name
+        self.device = torch.device(device)
+        self.text: list[tuple[Any, Any]] = [(pipe.tokenizer, pipe.text_encoder)]
+        if getattr(pipe, "text_encoder_2", None) is not None:
+            self.text.append((pipe.tokenizer_2, pipe.text_encoder_2))
+        self.denoiser = pipe.unet
+        self.size = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        self._token_ids: list[int] = []
+        self._add_token()
+        pipe.to(self.device)
+        pipe.set_progress_bar_config(disable=True)
+        for module in (pipe.vae, pipe.unet, *(encoder for _, encoder in self.text)):
+            module.requires_grad_(False)
+            module.eval()
+
+    # -- the new word --------------------------------------------------------------------------
+
+    def _add_token(self) -> None:
+        for tokenizer, encoder in self.text:
+            if tokenizer.add_tokens([TOKEN]) != 1:
+                raise ModelError(f"the tokenizer of {self.name} knows {TOKEN} already")
+            encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            self._token_ids.append(int(tokenizer.convert_tokens_to_ids(TOKEN)))
+
+    def embeddings(self) -> list[torch.nn.Embedding]:
+        """The tables of word embeddings, one a text encoder."""
+        return [encoder.get_input_embeddings() for _, encoder in self.text]
+
+    def token_ids(self) -> list[int]:
+        """Where the new word stands in each of `embeddings`."""
+        return list(self._token_ids)
+
+    def reset_token(self) -> None:
+        """Let the new word begin as the rarest word, as published.
+
+        The last merge of a byte-pair vocabulary is its rarest word that was worth one.
+        """
+        import torch
+
+        with torch.no_grad():
+            for (tokenizer, _), table, place in zip(
+                self.text, self.embeddings(), self._token_ids, strict=True
+            ):
+                special = {*tokenizer.all_special_ids, place}
+                rare = max(i for i in tokenizer.get_vocab().values() if i not in special)
+                known = tokenizer.convert_tokens_to_ids("ktn</w>")
+                rare = rare if known in (None, tokenizer.unk_token_id) else int(known)
+                table.weight[place] = table.weight[rare]
+
+    def split_words(self, word: str) -> list[str]:
+        """The pieces that the first tokenizer makes of a class word."""
+        tokenizer = self.text[0][0]
+        return [str(piece) for piece in tokenizer.tokenize(word)]
+
+    def is_known(self, word: str) -> bool:
+        """Whether the tokenizer has a word whole, or in few pieces, none of them unknown."""
+        tokenizer = self.text[0][0]
+        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+        whole = [i for i in ids if i != tokenizer.unk_token_id]
+        return bool(whole) and len(whole) == len(ids) <= 2 * max(1, len(word.split()))
+
+    # -- prompts, images, noise ----------------------------------------------------------------
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """What the denoiser is told; gradients reach the embeddings of words."""
+        import torch
+
+        hidden: list[torch.Tensor] = []
+        pooled: torch.Tensor | None = None
+        for tokenizer, encoder in self.text:
+            ids = tokenizer(
+                list(prompts),
+                padding="max_length",
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            ).input_ids.to(self.device)
+            if len(self.text) == 1:
+                hidden.append(encoder(ids)[0])
+            else:  # SDXL: the last layer but one of both, and the second one's pooled output
+                output = encoder(ids, output_hidden_states=True)
+                hidden.append(output.hidden_states[-2])
+                pooled = output[0]
+        return Condition(torch.cat(hidden, dim=-1), pooled)
+
+    def latents(self, pixels: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+        """(images, channels, height, width) latents of pixels (images, 3, size, size) in -1..1."""
+        import torch
+
+        vae = self.pipe.vae
+        with torch.no_grad():
+            moments = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist
+            drawn = torch.randn(moments.mean.shape, generator=noise).to(self.device, vae.dtype)
+            latents = moments.mean + moments.std * drawn
+        shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
+        scaled: torch.Tensor = ((latents - shift) * vae.config.scaling_factor).float()
+        return scaled
+
+    def loss(
+        self,
+        latents: torch.Tensor,
+        condition: Condition,
+        noise: torch.Generator,
+        seen: torch.Tensor,
+    ) -> torch.Tensor:
+        """(images,) mean squared error of the denoiser at one random time step an image.
+
+        `seen`: (images, 1, height, width) of latents, 1 where the error counts, else 0.
+        """
+        import torch
+
+        schedule = self._schedule()
+        count = len(latents)
+        eps = torch.randn(latents.shape, generator=noise).to(self.device)
+        times = torch.randint(schedule.config.num_train_timesteps, (count,), generator=noise)
+        times = times.to(self.device)
+        noisy = schedule.add_noise(latents, eps, times)
+        extra: dict[str, Any] = {}
+        if condition.pooled is not None:
+            whole = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]])
+            extra["added_cond_kwargs"] = {
+                "text_embeds": condition.pooled,
+                "time_ids": whole.repeat(count, 1).to(self.device),
+            }
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            predicted = self.denoiser(
+                noisy, times, encoder_hidden_states=condition.hidden, **extra
+            ).sample
+        kind = schedule.config.prediction_type
+        if kind == "epsilon":
+            target = eps
+        elif kind == "v_prediction":
+            target = schedule.get_velocity(latents, eps, times)
+        else:
+            raise ModelError(f"{self.name} predicts {kind!r}; epsilon and v_prediction are known")
+        errors = ((predicted.float() - target) ** 2).mean(dim=1, keepdim=True) * seen
+        mean: torch.Tensor = errors.sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))
+        return mean
+
+    def _schedule(self) -> Any:  # noqa: ANN401 (diffusers)
+        from diffusers import DDPMScheduler
+
+        if not hasattr(self, "_noise_schedule"):
+            self._noise_schedule = DDPMScheduler.from_config(  # type: ignore[no-untyped-call]
+                self.pipe.scheduler.config
+            )
+        return self._noise_schedule
+
+
+def load_generator(name: str, *, device: str = "cpu", revision: str | None = None) -> Generator:
+    """Load a text-to-image pipeline of the Stable Diffusion family (1.x, 2.x, XL).
+
+    Args:
+        name: a folder that `save_pretrained` wrote, or a repository of the hub.
+        device: ``cpu``, ``cuda`` ...
+        revision: of the repository.
+
+    Raises:
+        UsageError: diffusers is missing, or the device.
+        ModelError: no such pipeline, a damaged one, or one of another family.
+    """
+    import torch
+
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError as exc:
+        raise UsageError(_EXTRA) from exc
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; leave --device out, or give cpu")
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "model_index.json").is_file():
+        raise ModelError(f"{name} is no diffusers pipeline: it has no model_index.json")
+    try:
+        pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+            name,
+            revision=revision,
+            torch_dtype=torch.float32,
+            use_safetensors=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except Exception as exc:
+        raise ModelError(f"cannot load {name} as a pipeline: {_first_line(exc)}") from exc
+    if getattr(pipe, "unet", None) is None or not hasattr(pipe, "encode_prompt"):
+        raise ModelError(
+            f"{name} is a {type(pipe).__name__}; known are Stable Diffusion 1.x, 2.x and XL"
+        )
+    try:
+        return Generator(pipe, name, device)
+    except RuntimeError as exc:
+        raise RunError(f"cannot put {name} on {device}: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().partition("\n")[0] or type(exc).__name__
