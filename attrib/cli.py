@@ -9,6 +9,7 @@ import typer
 from attrib import __version__
 from attrib.commands import (
     calibrate,
+    dataset,
     delete,
     evaluate,
     index,
@@ -75,3 +76,4 @@ app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(dataset.app, name="dataset")

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evaluation.dataset.customize import Prior, customized
+from evaluation.dataset.files import (
+    MANIFEST,
+    PLAN,
+    QUALITY,
+    SPLITS,
+    base_paths,
+    record_path,
+    synth_paths,
+    write_text,
+)
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry, Library
-from evaluation.dataset.plan import PLAN, ModelPlan, Plan, plan_dataset, read_plan
-from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
+from evaluation.dataset.prompts import PromptLists, without_token
 from evaluation.dataset.settings import BuildSettings
 from evaluation.dataset.synthesize import synthesized
 from ingest.decode import decode
@@ -126,32 +136,24 @@ def build_dataset(
             out, library, lists, settings, generator.is_known, generator_name, libraries()
         )
         if before is None:
-            _write(out / PLAN, plan.dumps())
+            write_text(out / PLAN, plan.dumps())
         elif (differs := _difference(json.loads(before), json.loads(plan.dumps()))) is not None:
             raise UsageError(
                 f"{out} was begun with other {differs}; give the same, or another --out"
             )
-        pending = [model for model in plan.models if not _record(out, model).is_file()]
+        pending = [model for model in plan.models if not record_path(out, model.id).is_file()]
         if progress is not None:
-            progress.start(sum(len(model.prompts) for model in pending))
+            progress.start(sum(len(model.prompts) + model.base_images for model in pending))
         entries = {entry.key: entry for entry in library.entries}
         for model in pending:
             _make(out, model, plan, entries, generator, settings, progress)
-        write_cases(out, plan, settings)
+        _write_cases(out, plan, settings)
+        _write_manifest(out, plan)
         shutil.rmtree(out / ".work", ignore_errors=True)
     except OSError as exc:
         raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
     images = sum(len(model.prompts) for model in plan.models)
     return BuildReport(len(plan.models), len(pending), images, plan.told)
-
-
-def synth_paths(model: ModelPlan, kind: str) -> dict[str, list[str]]:
-    """Where a model's images are, below the dataset's folder, by kind of prompt."""
-    places: dict[str, list[str]] = {}
-    for prompt in model.prompts:
-        some = places.setdefault(prompt.kind, [])
-        some.append(f"synth/{kind}/{prompt.kind}/{model.id}/{len(some):05d}.png")
-    return places
 
 
 def _make(
@@ -167,22 +169,28 @@ def _make(
     priors = _priors([entries[key] for key in model.priors], model, settings)
     work = out / ".work" / model.id
     shutil.rmtree(work, ignore_errors=True)
-    places = [path for paths in synth_paths(model, settings.kind).values() for path in paths]
-    order = [
-        p for kind in synth_paths(model, settings.kind) for p in model.prompts if p.kind == kind
-    ]
-    with customized(
-        generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
-    ) as trained:
-        images = synthesized(generator, [p.text for p in order], model.seeds, settings.sampling)
-        for path, image in zip(places, images, strict=True):
+    by_kind = synth_paths(model, settings.kind)
+    places = [path for paths in by_kind.values() for path in paths]
+    order = [prompt for kind in by_kind for prompt in model.prompts if prompt.kind == kind]
+    before = base_paths(model, settings.kind)
+    plain = [without_token(prompt.text) for prompt in order[: len(before)]]
+
+    def make(paths: Sequence[str], prompts: Sequence[str]) -> None:
+        images = synthesized(generator, prompts, model.seeds, settings.sampling)
+        for path, image in zip(paths, images, strict=True):
             target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
             image.save(target, "PNG")
             if progress is not None:
                 progress.advance(1)
+
+    make(before, plain)
+    with customized(
+        generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
+    ) as trained:
+        make(places, [prompt.text for prompt in order])
     hashes = {}
-    for path in places:
+    for path in (*places, *before):
         hashes[path] = hashlib.sha256((work / path).read_bytes()).hexdigest()
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (work / path).replace(out / path)
@@ -194,7 +202,7 @@ def _make(
         "prior_losses": [round(loss, 6) for loss in trained.prior_losses],
         "moved": trained.moved,
     }
-    _write(_record(out, model), json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_text(record_path(out, model.id), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def _priors(entries: Sequence[Entry], model: ModelPlan, settings: BuildSettings) -> list[Prior]:
@@ -207,12 +215,12 @@ def _priors(entries: Sequence[Entry], model: ModelPlan, settings: BuildSettings)
     return priors
 
 
-def write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
+def _write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
     """The test cases by split, in the format of AbC, and all prompts.
 
     Splits without a model get no file.
     """
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         cases: list[dict[str, Any]] = [
             {
                 "exemplar": list(model.exemplars),
@@ -226,23 +234,32 @@ def write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
             if model.split == split
         ]
         if cases:
-            _write(out / f"{settings.kind}_{split}.json", json.dumps(cases, indent=1) + "\n")
+            write_text(out / f"{settings.kind}_{split}.json", json.dumps(cases, indent=1) + "\n")
     prompts: dict[str, str] = {}
     for model in plan.models:
-        record = json.loads(_record(out, model).read_text("utf-8"))
+        record = json.loads(record_path(out, model.id).read_text("utf-8"))
         prompts.update(record["prompts"])
-    _write(out / "prompts.json", json.dumps(prompts, indent=1) + "\n")
+    write_text(out / "prompts.json", json.dumps(prompts, indent=1) + "\n")
 
 
-def _record(out: Path, model: ModelPlan) -> Path:
-    return out / "models" / f"{model.id}.json"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+def _write_manifest(out: Path, plan: Plan) -> None:
+    """Everything that made the set, and the hash of every file of it."""
+    files = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_file() and name.partition("/")[0] in ("exemplars", "models", "synth", "base"):
+            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted(out.glob("*.json")):
+        if path.name not in (MANIFEST, QUALITY):
+            files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = {
+        "settings": plan.settings,
+        "generator": plan.generator,
+        "versions": plan.versions,
+        "left_out": plan.told,
+        "files": files,
+    }
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:

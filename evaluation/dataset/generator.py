@@ -198,12 +198,14 @@ class Generator:
         return self._noise_schedule
 
 
-def load_generator(name: str, *, device: str = "cpu", revision: str | None = None) -> Generator:
+def load_generator(
+    name: str, *, device: str | None = None, revision: str | None = None
+) -> Generator:
     """Load a text-to-image pipeline of the Stable Diffusion family (1.x, 2.x, XL).
 
     Args:
         name: a folder that `save_pretrained` wrote, or a repository of the hub.
-        device: ``cpu``, ``cuda`` ...
+        device: ``cpu``, ``cuda`` ...; None for a GPU where there is one.
         revision: of the repository.
 
     Raises:
@@ -216,6 +218,7 @@ def load_generator(name: str, *, device: str = "cpu", revision: str | None = Non
         from diffusers import DiffusionPipeline
     except ImportError as exc:
         raise UsageError(_EXTRA) from exc
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
     folder = Path(name)
@@ -225,7 +228,7 @@ def load_generator(name: str, *, device: str = "cpu", revision: str | None = Non
         pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             name,
             revision=revision,
-            torch_dtype=torch.float32,
+            dtype=torch.float32,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,

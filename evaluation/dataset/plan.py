@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.dataset.files import PLAN
 from evaluation.dataset.generator import TOKEN
 from evaluation.dataset.library import Entry, Library, Subject
 from evaluation.dataset.prompts import Prompt, PromptLists
 from evaluation.dataset.settings import BuildSettings
 from ingest.errors import ImageError, SourceError, UsageError
 
-__all__ = ["PLAN", "ModelPlan", "Plan", "plan_dataset", "read_plan"]
+__all__ = ["ModelPlan", "Plan", "plan_dataset", "read_plan"]
 
-PLAN = "plan.json"
 SCHEMA = "attrib-dataset/1"
 
 
@@ -38,6 +38,7 @@ class ModelPlan:
         seed: of the customization.
         prompts: of the synthesized images.
         seeds: of their noise.
+        base_images: what the generator is to make of the first prompts before it is customized.
     """
 
     id: str
@@ -50,6 +51,7 @@ class ModelPlan:
     seed: int
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
+    base_images: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,6 @@ def plan_dataset(
     """
     subjects, told = library.subjects(settings, is_known)
     models: list[ModelPlan] = []
-    # A model without train, val or test would be no use: the shares are kept from the start.
     splits = _splits(len(subjects), settings)
     for number, subject in enumerate(subjects):
         try:
@@ -119,11 +120,15 @@ def plan_dataset(
                 seed=seeds[0],
                 prompts=tuple(prompts),
                 seeds=tuple(seeds[1:]),
+                base_images=min(settings.base_images, settings.per_model),
             )
         )
     if not models:
         raise UsageError(f"no exemplar can be used: {told[-1]}")
-    return Plan(asdict(settings), generator, versions, tuple(models), tuple(told))
+    values = asdict(settings)
+    values["customization"]["rate"] = settings.customization.rate
+    values["splits"] = list(settings.splits)
+    return Plan(values, generator, versions, tuple(models), tuple(told))
 
 
 def read_plan(out: Path) -> str | None:

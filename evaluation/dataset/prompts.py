@@ -22,7 +22,7 @@ from evaluation.dataset.generator import TOKEN
 from evaluation.dataset.settings import Kind
 from ingest.errors import SourceError, UsageError
 
-__all__ = ["Prompt", "PromptLists", "read_prompts", "shipped_prompts"]
+__all__ = ["Prompt", "PromptLists", "read_prompts", "shipped_prompts", "without_token"]
 
 SLOT = "{}"
 _MAX_BYTES = 4 * 1024 * 1024
@@ -102,6 +102,13 @@ def read_prompts(path: Path, kind: Kind) -> PromptLists:
         raise UsageError(f"{path} holds no prompt")
     own = shipped_prompts(kind)
     return PromptLists(tuple(free), own.procedural, own.kind)
+
+
+def without_token(prompt: str) -> str:
+    """The same words for a generator that does not know the new one."""
+    for phrase in (f" in the style of {TOKEN}", f"{TOKEN} ", TOKEN):
+        prompt = prompt.replace(phrase, "")
+    return " ".join(prompt.split())
 
 
 def checked(text: str, where: str) -> str:

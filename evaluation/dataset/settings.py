@@ -84,6 +84,7 @@ class BuildSettings:
             creator.
         models: customized models wanted; fewer come where there are fewer exemplars.
         per_model: images synthesized with each, half by free prompts and half by procedural ones.
+        base_images: images of the generator itself that each model's are compared with.
         exemplars_per_style: images of a creator that a style model is tuned on, at most.
         seed: of all choices, noise and sampling.
         splits: shares of models for train, val and test; they sum to 1.
@@ -92,6 +93,7 @@ class BuildSettings:
     kind: Kind = "object"
     models: int = 20
     per_model: int = 40
+    base_images: int = 8
     exemplars_per_style: int = 8
     seed: int = 0
     splits: tuple[float, float, float] = (0.6, 0.15, 0.25)
@@ -105,5 +107,7 @@ class BuildSettings:
             raise UsageError("at least one model, with one exemplar, is needed")
         if self.per_model < 2:
             raise UsageError(f"at least 2 images a model are needed, not {self.per_model}")
+        if self.base_images < 2:
+            raise UsageError(f"at least 2 images of the generator itself, not {self.base_images}")
         if min(self.splits) < 0 or abs(sum(self.splits) - 1) > 1e-9:
             raise UsageError(f"splits are shares that sum to 1, not {self.splits}")
