@@ -102,7 +102,7 @@ def _quality_lines(quality: Check | None) -> list[str]:
         f"{len(quality.models)} models"
         + (f" ({', '.join(model.id for model in quality.failed)})." if quality.failed else "."),
         f"- Near-copies of an exemplar (similarity {quality.copy_similarity:g} and above): "
-        f"{copies} of {images} images; more than half of the images of {len(quality.copying)} models.",
+        f"{copies} of {images} images; more than half of those of {len(quality.copying)} models.",
         "",
         "| model | name | split | similarity | generator itself | gain (95 %) | copies |",
         "|---|---|---|---|---|---|---|",

@@ -216,11 +216,15 @@ def load_generator(
 
     try:
         from diffusers import DiffusionPipeline
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
     except ImportError as exc:
         raise UsageError(_EXTRA) from exc
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     folder = Path(name)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ModelError(f"{name} is no diffusers pipeline: it has no model_index.json")

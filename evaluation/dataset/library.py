@@ -21,6 +21,7 @@ __all__ = ["Entry", "Library", "Subject"]
 
 _CLASS_FIELDS = ("class", "class_word", "category", "label")
 _LEAST_OF_CREATOR = 3
+_SHOWN = 8
 _MAX_ENTRIES = 5_000_000
 
 
@@ -129,10 +130,11 @@ class Library:
         told = []
         if nameless := by_word.pop("", []):
             told.append(f"{len(nameless)} images have no class word (first: {nameless[0].key})")
-        for word in sorted(by_word):
-            if not is_known(word):
-                told.append(f"the tokenizer splits the class word {word!r} away, left out")
-                del by_word[word]
+        if split := sorted(word for word in by_word if not is_known(word)):
+            shown = ", ".join(split[:_SHOWN]) + (", ..." if len(split) > _SHOWN else "")
+            told.append(f"class words that the tokenizer splits away, left out: {shown}")
+        for word in split:
+            del by_word[word]
         usable = _shuffled([e for some in by_word.values() for e in some], settings.seed, "object")
         subjects = []
         for entry in usable[: settings.models]:

@@ -65,7 +65,7 @@ def trained_weights(
         try:
             yield chosen
         finally:
-            denoiser.delete_adapters(_ADAPTER)
+            denoiser.unload_lora()
             denoiser.requires_grad_(False)
         return
     is_full = method == "full"
