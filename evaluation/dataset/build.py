@@ -12,25 +12,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from evaluation.dataset.customize import Prior, customized
 from evaluation.dataset.files import (
     MANIFEST,
     PLAN,
-    QUALITY,
     SPLITS,
     base_paths,
+    children,
+    prior_paths,
     record_path,
     synth_paths,
+    write_bytes,
     write_text,
 )
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry, Library
+from evaluation.dataset.memory import check_memory
 from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
 from evaluation.dataset.prompts import PromptLists, without_token
+from evaluation.dataset.resume import difference, read_record
 from evaluation.dataset.settings import BuildSettings
 from evaluation.dataset.synthesize import synthesized
 from ingest.decode import decode
 from ingest.errors import DataFolderError, ImageError, SourceError, UsageError
+from ingest.item import printable
 
 __all__ = ["BuildReport", "Progress", "build_dataset", "generator_hash", "libraries"]
 
@@ -123,28 +130,31 @@ def build_dataset(
         progress: told of the images.
 
     Raises:
-        UsageError: `out` holds a dataset of other settings, or something else.
+        UsageError: `out` holds a dataset of other settings, or something else; or there is no
+            exemplar to be used.
         DataFolderError: the disk refuses.
-        RunError: a customization failed.
+        RunError: a customization failed, or would not fit into memory.
     """
     before = read_plan(out)
-    if before is None and out.is_dir() and any(out.iterdir()) and not (out / "exemplars").is_dir():
+    # What was killed while it wrote its plan has left no more than a part of it.
+    if before is None and any(path.name != PLAN + ".part" for path in children(out)):
         raise UsageError(f"{out} is not empty and holds no dataset; name a new folder with --out")
     generator = load()
+    made_with = {**generator_name, "device": generator.device.type}
+    plan = plan_dataset(library, lists, settings, generator.is_known, made_with, libraries())
+    if before is not None and (differs := difference(before, plan.dumps())) is not None:
+        raise UsageError(f"{out} was begun with other {differs}; give the same, or another --out")
+    entries = {entry.key: entry for entry in library.entries}
     try:
-        plan = plan_dataset(
-            out, library, lists, settings, generator.is_known, generator_name, libraries()
-        )
-        if before is None:
-            write_text(out / PLAN, plan.dumps())
-        elif (differs := _difference(json.loads(before), json.loads(plan.dumps()))) is not None:
-            raise UsageError(
-                f"{out} was begun with other {differs}; give the same, or another --out"
-            )
-        pending = [model for model in plan.models if not record_path(out, model.id).is_file()]
+        write_text(out / PLAN, plan.dumps())
+        pending = [model for model in plan.models if read_record(out, model) is None]
+        if pending:
+            with_priors = settings.customization.prior_images > 0
+            check_memory(generator, settings.customization, priors=with_priors)
         if progress is not None:
             progress.start(sum(len(model.prompts) + model.base_images for model in pending))
-        entries = {entry.key: entry for entry in library.entries}
+        for model in plan.models:
+            _keep_exemplars(out, model, entries)
         for model in pending:
             _make(out, model, plan, entries, generator, settings, progress)
         _write_cases(out, plan, settings)
@@ -167,16 +177,19 @@ def _make(
 ) -> None:
     exemplars = [decode((out / path).read_bytes()).image for path in model.exemplars]
     priors = _priors([entries[key] for key in model.priors], model, settings)
+    lacking = 0 if priors else settings.customization.prior_images
     work = out / ".work" / model.id
     shutil.rmtree(work, ignore_errors=True)
     by_kind = synth_paths(model, settings.kind)
     places = [path for paths in by_kind.values() for path in paths]
     order = [prompt for kind in by_kind for prompt in model.prompts if prompt.kind == kind]
     before = base_paths(model, settings.kind)
-    plain = [without_token(prompt.text) for prompt in order[: len(before)]]
+    # Of both kinds of prompts, each with the noise of the image that it is compared with.
+    twins = [number * len(order) // len(before) for number in range(len(before))]
+    own = prior_paths(model, settings.kind, lacking)
 
-    def make(paths: Sequence[str], prompts: Sequence[str]) -> None:
-        images = synthesized(generator, prompts, model.seeds, settings.sampling)
+    def make(paths: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> None:
+        images = synthesized(generator, prompts, seeds, settings.sampling)
         for path, image in zip(paths, images, strict=True):
             target = work / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,19 +197,29 @@ def _make(
             if progress is not None:
                 progress.advance(1)
 
-    make(before, plain)
+    make(
+        before,
+        [without_token(order[twin].text) for twin in twins],
+        [model.seeds[twin] for twin in twins],
+    )
+    word = _word(model, settings)
+    noises = np.random.default_rng([model.seed, 2]).integers(2**31, size=lacking).tolist()
+    make(own, [word] * lacking, noises)
+    priors += [Prior(decode((work / path).read_bytes()).image, word) for path in own]
     with customized(
         generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
     ) as trained:
-        make(places, [prompt.text for prompt in order])
+        make(places, [prompt.text for prompt in order], model.seeds)
     hashes = {}
-    for path in (*places, *before):
+    for path in (*places, *before, *own):
         hashes[path] = hashlib.sha256((work / path).read_bytes()).hexdigest()
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         (work / path).replace(out / path)
     record = {
         **asdict(model),
         "images": hashes,
+        "base_of": {path: places[twin] for path, twin in zip(before, twins, strict=True)},
+        "prior_images": {"real": len(priors) - lacking, "synthesized": lacking},
         "prompts": {path: prompt.text for path, prompt in zip(places, order, strict=True)},
         "losses": [round(loss, 6) for loss in trained.losses],
         "prior_losses": [round(loss, 6) for loss in trained.prior_losses],
@@ -206,13 +229,33 @@ def _make(
 
 
 def _priors(entries: Sequence[Entry], model: ModelPlan, settings: BuildSettings) -> list[Prior]:
-    """Those that can be read: a prior image more or less is no loss."""
+    """Those that can be read, without copies of the exemplar: one more or less is no loss."""
     priors = []
     for entry in entries:
         with suppress(ImageError, SourceError):
-            word = model.name if settings.kind == "object" else "a picture"
-            priors.append(Prior(entry.read()[1], entry.caption or word))
+            data, image = entry.read()
+            if hashlib.sha256(data).hexdigest() not in model.exemplar_hashes:
+                caption = without_token(entry.caption)
+                priors.append(Prior(image, caption or _word(model, settings)))
     return priors
+
+
+def _word(model: ModelPlan, settings: BuildSettings) -> str:
+    """What prior images without a caption show."""
+    return model.name if settings.kind == "object" else "a picture"
+
+
+def _keep_exemplars(out: Path, model: ModelPlan, entries: dict[str, Entry]) -> None:
+    """Copy a model's exemplars into the dataset, where they are not there yet."""
+    chosen = zip(model.exemplars, model.exemplar_keys, model.exemplar_hashes, strict=True)
+    for path, key, digest in chosen:
+        target = out / path
+        if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == digest:
+            continue
+        data, _ = entries[key].read()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise SourceError(f"{printable(key)} changed while the dataset was planned; try again")
+        write_bytes(target, data)
 
 
 def _write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
@@ -237,21 +280,23 @@ def _write_cases(out: Path, plan: Plan, settings: BuildSettings) -> None:
             write_text(out / f"{settings.kind}_{split}.json", json.dumps(cases, indent=1) + "\n")
     prompts: dict[str, str] = {}
     for model in plan.models:
-        record = json.loads(record_path(out, model.id).read_text("utf-8"))
-        prompts.update(record["prompts"])
+        prompts.update(_record(out, model)["prompts"])
     write_text(out / "prompts.json", json.dumps(prompts, indent=1) + "\n")
 
 
 def _write_manifest(out: Path, plan: Plan) -> None:
     """Everything that made the set, and the hash of every file of it."""
-    files = {}
-    for path in sorted(out.rglob("*")):
-        name = path.relative_to(out).as_posix()
-        if path.is_file() and name.partition("/")[0] in ("exemplars", "models", "synth", "base"):
-            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(out.glob("*.json")):
-        if path.name not in (MANIFEST, QUALITY):
-            files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    files: dict[str, str] = {}
+    written = [PLAN, "prompts.json"]
+    for model in plan.models:
+        files.update(zip(model.exemplars, model.exemplar_hashes, strict=True))
+        # As they were made: what happened to them since is for the check to find.
+        files.update(_record(out, model)["images"])
+        written.append(record_path(out, model.id).relative_to(out).as_posix())
+        case = f"{plan.settings['kind']}_{model.split}.json"
+        written += [] if case in written else [case]
+    for name in written:
+        files[name] = hashlib.sha256((out / name).read_bytes()).hexdigest()
     manifest = {
         "settings": plan.settings,
         "generator": plan.generator,
@@ -262,18 +307,8 @@ def _write_manifest(out: Path, plan: Plan) -> None:
     write_text(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """The first of the plan's parts that is another, in words."""
-    for name, words in (
-        ("generator", "generator"),
-        ("settings", "settings"),
-        ("versions", "versions of libraries"),
-        ("models", "exemplars or prompts"),
-    ):
-        if before.get(name) != now.get(name):
-            if name != "models" and isinstance(now[name], dict):
-                old = before.get(name) or {}
-                first = next((k for k in now[name] if old.get(k) != now[name][k]), "")
-                return f"{words} ({first}: {old.get(first)}, now {now[name][first]})"
-            return words
-    return None
+def _record(out: Path, model: ModelPlan) -> dict[str, Any]:
+    record = read_record(out, model)
+    if record is None:
+        raise SourceError(f"files of model {model.id} vanished from {out}; build it again")
+    return record

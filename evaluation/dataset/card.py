@@ -11,7 +11,8 @@ from typing import Any
 from evaluation.dataset.check import Check, read_quality
 from evaluation.dataset.files import CARD, MANIFEST, SPLITS, write_text
 from ingest.decode import decode
-from ingest.errors import ImageError, SourceError
+from ingest.errors import DataFolderError, ImageError, SourceError
+from ingest.item import printable
 
 __all__ = ["write_card"]
 
@@ -25,6 +26,7 @@ def write_card(out: Path) -> Path:
 
     Raises:
         SourceError: no finished dataset there, or damaged records.
+        DataFolderError: the folder cannot be written to.
     """
     try:
         manifest = json.loads((out / MANIFEST).read_text("utf-8"))
@@ -35,9 +37,14 @@ def write_card(out: Path) -> Path:
         text = _card(manifest, records, read_quality(out), sheets)
     except FileNotFoundError as exc:
         raise SourceError(f"{out} holds no finished dataset of `attrib dataset build`") from exc
-    except (OSError, ValueError, KeyError, TypeError, ImageError) as exc:
+    except PermissionError as exc:
+        raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImageError) as exc:
         raise SourceError(f"{out} is damaged: {exc}") from exc
-    write_text(out / CARD, text)
+    try:
+        write_text(out / CARD, text)
+    except OSError as exc:
+        raise DataFolderError(f"cannot write {out / CARD}: {exc.strerror or exc}") from exc
     return out / CARD
 
 
@@ -65,8 +72,7 @@ def _card(
         f"| generator | {_plain(generator['name'])} {_plain(generator.get('revision', ''))} |",
         f"| method | {custom['method']}, {custom['steps']} steps of {custom['batch_size']} images, "
         f"learning rate {custom['rate']:g} |",
-        f"| prior preservation | {custom['prior_images']} images, weight "
-        f"{custom['prior_weight']:g} |",
+        f"| prior preservation | {_priors(records)}, weight {custom['prior_weight']:g} |",
         f"| strength | trained weights moved by {strength:.3g} (L2, mean over models) |",
         f"| sampling | {sampling['steps']} steps, guidance {sampling['guidance']:g} |",
         f"| models by split | {', '.join(f'{name} {splits[name]}' for name in SPLITS)} |",
@@ -98,8 +104,8 @@ def _quality_lines(quality: Check | None) -> list[str]:
         "beside that of what the generator itself makes of the same words.",
         "",
         f"- Mean gain over the generator: {_mean(gains):+.3f}.",
-        f"- Customization failed (gain not above 0): {len(quality.failed)} of "
-        f"{len(quality.models)} models"
+        "- Customization failed (the interval of the gain is not above 0): "
+        f"{len(quality.failed)} of {len(quality.models)} models"
         + (f" ({', '.join(model.id for model in quality.failed)})." if quality.failed else "."),
         f"- Near-copies of an exemplar (similarity {quality.copy_similarity:g} and above): "
         f"{copies} of {images} images; more than half of those of {len(quality.copying)} models.",
@@ -137,8 +143,19 @@ def _sheet(out: Path, record: dict[str, Any]) -> tuple[str, str]:
 
 def _plain(text: object) -> str:
     """Names are hostile text: nothing in them may be Markdown or HTML."""
-    shown = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>#|!&])", r"\\\1", shown)
+    shown = "".join(c if c.isprintable() else " " for c in printable(str(text)))
+    shown = " ".join(shown.split())
+    escaped = re.sub(r"([\\`*_{}\[\]<>#|!&~:@$])", r"\\\1", shown)
+    return re.sub(r"(?i)(www)\.", r"\1\\.", escaped)
+
+
+def _priors(records: list[dict[str, Any]]) -> str:
+    used = [record["prior_images"] for record in records]
+    shown = f"{_mean([one['real'] for one in used]):.0f} real images a model"
+    made = [one["synthesized"] for one in used if one["synthesized"]]
+    if made:
+        shown += f"; {_mean(made):.0f} of the generator's own for {len(made)} models without any"
+    return shown
 
 
 def _mean(values: list[float]) -> float:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.dataset.files import MANIFEST, QUALITY, write_text
+from evaluation.dataset.files import FOLDERS, MANIFEST, QUALITY, write_text
 from ingest.decode import decode
-from ingest.errors import ImageError, ModelError, SourceError
+from ingest.errors import DataFolderError, ImageError, ModelError, SourceError
+from ingest.item import printable
 
 if TYPE_CHECKING:
     from embed.embedder import Embedder
@@ -45,9 +46,10 @@ class ModelQuality:
         images: that it made.
         similarity: mean over them of the cosine to the nearest exemplar.
         base: the same of the generator's own images of the same words.
-        gain: `similarity` - `base`.
-        gain_low, gain_high: 95 % bootstrap interval of `gain`, over both sets of images.
-        failed: the gain is not above 0.
+        gain: mean difference of an image to the generator's own of the same prompt and noise, over
+            the images that have one.
+        gain_low, gain_high: 95 % bootstrap interval of `gain`, over those pairs.
+        failed: `gain_low` is not above 0: the gain may be chance.
         copies: images at or above the similarity of a copy.
     """
 
@@ -113,6 +115,8 @@ def check_dataset(
 
     Raises:
         SourceError: no dataset there, or one that is not finished.
+        ModelError: the judge's weights are not those of its backbone.
+        DataFolderError: the outcome cannot be written.
     """
     manifest = _manifest(out)
     problems = tuple(_problems(out, manifest["files"]))
@@ -122,14 +126,17 @@ def check_dataset(
     if backbone.weights_hash and judge.weights_hash not in ("", backbone.weights_hash):
         raise ModelError(f"the weights of {judge.backbone.name} are not those of {judge.name}")
     models = []
-    for path in sorted((out / "models").glob("*.json")):
-        record = json.loads(path.read_text("utf-8"))
+    for name in sorted(name for name in manifest["files"] if name.startswith("models/")):
         try:
+            record = json.loads((out / name).read_text("utf-8"))
             models.append(_quality(out, record, judge, backbone, copy_similarity, advance))
-        except (ImageError, OSError):
+        except (ImageError, OSError, ValueError, KeyError, TypeError):
             continue  # it stands among the problems
     check = Check(problems, tuple(models), judge.name, copy_similarity)
-    write_text(out / QUALITY, json.dumps(asdict(check), indent=1, sort_keys=True) + "\n")
+    try:
+        write_text(out / QUALITY, json.dumps(asdict(check), indent=1, sort_keys=True) + "\n")
+    except OSError as exc:
+        raise DataFolderError(f"cannot write {out / QUALITY}: {exc.strerror or exc}") from exc
     return check
 
 
@@ -157,9 +164,10 @@ def _manifest(out: Path) -> dict[str, Any]:
         raise SourceError(f"{out} holds no dataset of `attrib dataset build`{begun}")
     try:
         manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text("utf-8"))
-        if not isinstance(manifest["files"], dict):
-            raise ValueError("no list of files")
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        files = manifest["files"]
+        if not all(isinstance(text, str) for pair in files.items() for text in pair):
+            raise ValueError("its list of files is none")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise SourceError(f"{out / MANIFEST} is damaged: {exc}") from exc
     return manifest
 
@@ -168,17 +176,17 @@ def _problems(out: Path, files: dict[str, str]) -> Iterator[str]:
     for name, digest in files.items():
         try:
             data = (out / name).read_bytes()
-        except OSError as exc:
-            yield f"{name}: {exc.strerror or exc}"
+        except (OSError, ValueError) as exc:
+            why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
+            yield f"{printable(name)}: {why}"
             continue
         if hashlib.sha256(data).hexdigest() != digest:
-            yield f"{name} is not the file that was written"
-    known = {name for name in files if name.startswith(("synth/", "exemplars/", "base/"))}
-    for folder in ("synth", "exemplars", "base"):
+            yield f"{printable(name)} is not the file that was written"
+    for folder in FOLDERS:
         for path in sorted((out / folder).rglob("*")):
             name = path.relative_to(out).as_posix()
-            if path.is_file() and name not in known:
-                yield f"{name} does not belong to the dataset"
+            if path.is_file() and name not in files:
+                yield f"{printable(name)} does not belong to the dataset"
 
 
 def _quality(
@@ -196,9 +204,9 @@ def _quality(
     own = _nearest(out, base, exemplars, judge, backbone)
     advance(len(made) + len(base))
     draws = np.random.default_rng(int(record["id"]))
-    gains = _means(nearest, draws) - _means(own, draws)
-    low, high = np.percentile(gains, [2.5, 97.5])
-    gain = float(nearest.mean() - own.mean())
+    places = [made.index(record["base_of"][name]) for name in base]
+    gains = nearest[places] - own
+    low, high = np.percentile(_means(gains, draws), [2.5, 97.5])
     return ModelQuality(
         id=record["id"],
         name=record["name"],
@@ -206,10 +214,10 @@ def _quality(
         images=len(made),
         similarity=float(nearest.mean()),
         base=float(own.mean()),
-        gain=gain,
+        gain=float(gains.mean()),
         gain_low=float(low),
         gain_high=float(high),
-        failed=gain <= 0,
+        failed=bool(low <= 0),
         copies=int(np.count_nonzero(nearest >= copy_similarity)),
     )
 

@@ -10,13 +10,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARD",
+    "FOLDERS",
     "MANIFEST",
     "PLAN",
     "QUALITY",
     "SPLITS",
     "base_paths",
+    "children",
+    "prior_paths",
     "record_path",
     "synth_paths",
+    "write_bytes",
     "write_text",
 ]
 
@@ -25,6 +29,8 @@ MANIFEST = "manifest.json"
 QUALITY = "quality.json"
 CARD = "README.md"
 SPLITS = ("train", "val", "test")
+FOLDERS = ("exemplars", "models", "synth", "base", "priors")
+"""Whose every file is in the manifest."""
 
 
 def synth_paths(model: ModelPlan, kind: str) -> dict[str, list[str]]:
@@ -41,14 +47,31 @@ def base_paths(model: ModelPlan, kind: str) -> list[str]:
     return [f"base/{kind}/{model.id}/{number:05d}.png" for number in range(model.base_images)]
 
 
+def prior_paths(model: ModelPlan, kind: str, count: int) -> list[str]:
+    """Prior images that the generator itself made, where the library has none."""
+    return [f"priors/{kind}/{model.id}/{number:05d}.png" for number in range(count)]
+
+
 def record_path(out: Path, number: str) -> Path:
     """The record of a finished model."""
     return out / "models" / f"{number}.json"
 
 
+def children(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where there is none."""
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
 def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all; one that holds the same text is left alone."""
+    data = text.encode()
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, "utf-8")
+    temporary.write_bytes(data)
     temporary.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = ["TOKEN", "Condition", "Generator", "load_generator"]
 TOKEN = "<new1>"
 """The word that comes to mean the exemplars, as in the paper's prompts."""
 
+_PIECES = 2
 _EXTRA = "diffusers is not installed: pip install 'attrib[dataset]'"
 
 
@@ -36,13 +38,14 @@ class Condition:
 class Generator:
     """A pipeline whose weights can be trained and put back.
 
-    Use `load_generator`. Everything is float32; on a GPU the denoiser runs under bfloat16 autocast,
-    and weights that are not trained are kept in bfloat16.
+    Use `load_generator`. Everything is float32; in training on a GPU the denoiser runs under
+    bfloat16 autocast.
 
     Attributes:
         pipe: the pipeline.
         name: as the caller gave it.
         size: width and height of its images in pixels.
+        latent_size: of what the denoiser sees.
     """
 
     def __init__(self, pipe: Any, name: str, device: str) -> None:  # noqa: ANN401 (diffusers)
@@ -55,7 +58,8 @@ class Generator:
         if getattr(pipe, "text_encoder_2", None) is not None:
             self.text.append((pipe.tokenizer_2, pipe.text_encoder_2))
         self.denoiser = pipe.unet
-        self.size = int(pipe.unet.config.sample_size) * int(pipe.vae_scale_factor)
+        self.latent_size = int(pipe.unet.config.sample_size)
+        self.size = self.latent_size * int(pipe.vae_scale_factor)
         self._token_ids: list[int] = []
         self._add_token()
         pipe.to(self.device)
@@ -98,17 +102,19 @@ class Generator:
                 rare = rare if known in (None, tokenizer.unk_token_id) else int(known)
                 table.weight[place] = table.weight[rare]
 
-    def split_words(self, word: str) -> list[str]:
-        """The pieces that the first tokenizer makes of a class word."""
-        tokenizer = self.text[0][0]
-        return [str(piece) for piece in tokenizer.tokenize(word)]
-
     def is_known(self, word: str) -> bool:
-        """Whether the tokenizer has a word whole, or in few pieces, none of them unknown."""
+        """Whether the tokenizer has each part of a class word whole, or in two pieces.
+
+        Each part by itself: one that falls into letters says nothing, however well the others are
+        known.
+        """
         tokenizer = self.text[0][0]
-        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-        whole = [i for i in ids if i != tokenizer.unk_token_id]
-        return bool(whole) and len(whole) == len(ids) <= 2 * max(1, len(word.split()))
+        parts = re.findall(r"\w+", word)
+        for part in parts:
+            ids = tokenizer(part, add_special_tokens=False)["input_ids"]
+            if tokenizer.unk_token_id in ids or not 1 <= len(ids) <= _PIECES:
+                return False
+        return bool(parts)
 
     # -- prompts, images, noise ----------------------------------------------------------------
 
@@ -223,7 +229,7 @@ def load_generator(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
-    diffusers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()
     folder = Path(name)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
@@ -243,6 +249,8 @@ def load_generator(
         raise ModelError(
             f"{name} is a {type(pipe).__name__}; known are Stable Diffusion 1.x, 2.x and XL"
         )
+    if int(pipe.unet.config.in_channels) != int(pipe.vae.config.latent_channels):
+        raise ModelError(f"{name} is a {type(pipe).__name__}, which needs more than a text")
     try:
         return Generator(pipe, name, device)
     except RuntimeError as exc:

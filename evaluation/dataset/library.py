@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from evaluation.dataset.settings import BuildSettings
 from ingest.decode import decode
 from ingest.errors import ImageError, SourceError, UsageError
-from ingest.item import Item, ItemSource
+from ingest.item import Item, ItemSource, printable
 from ingest.record import Reject
 from ingest.source import TarSource, UrlListSource, open_sources
 
@@ -62,7 +63,7 @@ class Subject:
 
     Attributes:
         name: the class word, or the creator.
-        exemplars: one for an object.
+        exemplars: one for an object; all images of a creator, in the order of choice.
         priors: real images of the class, without the exemplars.
     """
 
@@ -102,52 +103,49 @@ class Library:
 
     def subjects(
         self, settings: BuildSettings, is_known: Callable[[str], bool]
-    ) -> tuple[list[Subject], list[str]]:
-        """What models are to be made of, in order; and why some could not be.
+    ) -> tuple[Iterator[Subject], list[str]]:
+        """All that models can be made of, in order; and why some could not be.
 
         The choice is a function of the keys and the seed: more models begin with the same ones.
 
         Args:
-            settings: kind, number, seed.
+            settings: kind, seed and number of prior images.
             is_known: whether the generator's tokenizer can say a word.
 
         Raises:
             UsageError: nothing to choose from.
         """
-        chosen = self._objects if settings.kind == "object" else self._styles
-        subjects, told = chosen(settings, is_known)
-        if not subjects:
-            why = told[0] if told else "no image has a class word"
-            raise UsageError(f"no exemplar can be chosen: {why}")
-        return subjects, told
+        if settings.kind == "object":
+            return self._objects(settings, is_known)
+        return self._styles(settings)
 
     def _objects(
         self, settings: BuildSettings, is_known: Callable[[str], bool]
-    ) -> tuple[list[Subject], list[str]]:
+    ) -> tuple[Iterator[Subject], list[str]]:
         by_word: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries:
             by_word[entry.word].append(entry)
         told = []
         if nameless := by_word.pop("", []):
-            told.append(f"{len(nameless)} images have no class word (first: {nameless[0].key})")
+            first = printable(nameless[0].key)
+            told.append(f"images without a class word, left out: {len(nameless)} (first: {first})")
         if split := sorted(word for word in by_word if not is_known(word)):
             shown = ", ".join(split[:_SHOWN]) + (", ..." if len(split) > _SHOWN else "")
             told.append(f"class words that the tokenizer splits away, left out: {shown}")
         for word in split:
             del by_word[word]
         usable = _shuffled([e for some in by_word.values() for e in some], settings.seed, "object")
-        subjects = []
-        for entry in usable[: settings.models]:
-            others = [other for other in by_word[entry.word] if other is not entry]
-            priors = _shuffled(others, settings.seed, "prior " + entry.key)
-            subjects.append(
-                Subject(entry.word, (entry,), tuple(priors[: settings.customization.prior_images]))
-            )
-        return subjects, told
+        if not usable:
+            raise UsageError(f"no exemplar can be chosen: {told[-1] if told else 'no images'}")
 
-    def _styles(
-        self, settings: BuildSettings, is_known: Callable[[str], bool]
-    ) -> tuple[list[Subject], list[str]]:
+        def subjects() -> Iterator[Subject]:
+            for entry in usable:
+                others = [other for other in by_word[entry.word] if other is not entry]
+                yield Subject(entry.word, (entry,), _priors(others, settings, entry.key))
+
+        return subjects(), told
+
+    def _styles(self, settings: BuildSettings) -> tuple[Iterator[Subject], list[str]]:
         by_creator: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries:
             if entry.creator:
@@ -155,21 +153,20 @@ class Library:
         told = []
         names = [name for name, some in by_creator.items() if len(some) >= _LEAST_OF_CREATOR]
         if few := len(by_creator) - len(names):
-            told.append(f"{few} creators have fewer than {_LEAST_OF_CREATOR} images, left out")
-        names.sort(key=lambda name: _place(settings.seed, "style", name))
-        subjects = []
-        for name in names[: settings.models]:
-            exemplars = _shuffled(by_creator[name], settings.seed, "exemplar")
-            others = [entry for entry in self.entries if entry.creator != name and entry.caption]
-            priors = _shuffled(others, settings.seed, "prior " + name)
-            subjects.append(
-                Subject(
-                    name,
-                    tuple(exemplars[: settings.exemplars_per_style]),
-                    tuple(priors[: settings.customization.prior_images]),
-                )
+            told.append(f"creators of fewer than {_LEAST_OF_CREATOR} images, left out: {few}")
+        if not names:
+            raise UsageError(
+                f"no exemplar can be chosen: {told[0] if told else 'no image has a creator'}"
             )
-        return subjects, told
+        names.sort(key=lambda name: _place(settings.seed, "style", name))
+
+        def subjects() -> Iterator[Subject]:
+            for name in names:
+                exemplars = _shuffled(by_creator[name], settings.seed, "exemplar")
+                others = [e for e in self.entries if e.creator != name and e.caption]
+                yield Subject(name, tuple(exemplars), _priors(others, settings, name))
+
+        return subjects(), told
 
 
 def _entry(source: ItemSource, item: Item, class_field: str | None) -> Entry:
@@ -195,5 +192,15 @@ def _shuffled(entries: Sequence[Entry], seed: int, what: str) -> list[Entry]:
     return sorted(entries, key=lambda entry: _place(seed, what, entry.key))
 
 
+def _priors(entries: Sequence[Entry], settings: BuildSettings, of: str) -> tuple[Entry, ...]:
+    return tuple(
+        heapq.nsmallest(
+            settings.customization.prior_images,
+            entries,
+            key=lambda entry: _place(settings.seed, "prior " + of, entry.key),
+        )
+    )
+
+
 def _place(seed: int, what: str, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}\x00{what}\x00{name}".encode()).digest()
+    return hashlib.sha256(f"{seed}\x00{what}\x00{name}".encode(errors="surrogatepass")).digest()

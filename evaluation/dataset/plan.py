@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ import numpy as np
 
 from evaluation.dataset.files import PLAN
 from evaluation.dataset.generator import TOKEN
-from evaluation.dataset.library import Entry, Library, Subject
+from evaluation.dataset.library import Library, Subject
 from evaluation.dataset.prompts import Prompt, PromptLists
 from evaluation.dataset.settings import BuildSettings
 from ingest.errors import ImageError, SourceError, UsageError
+from ingest.item import printable
 
 __all__ = ["ModelPlan", "Plan", "plan_dataset", "read_plan"]
 
 SCHEMA = "attrib-dataset/1"
+_LEAST = 3
+"""Exemplars of a style, where so many are wanted."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class ModelPlan:
         name: class word, or creator.
         split: ``train``, ``val`` or ``test``.
         exemplars: paths below the dataset's folder.
+        exemplar_keys: in the library.
         exemplar_hashes: SHA-256 of their files.
         priors: keys in the library.
         prompt: of the exemplars in training.
@@ -45,6 +51,7 @@ class ModelPlan:
     name: str
     split: str
     exemplars: tuple[str, ...]
+    exemplar_keys: tuple[str, ...]
     exemplar_hashes: tuple[str, ...]
     priors: tuple[str, ...]
     prompt: str
@@ -78,7 +85,6 @@ class Plan:
 
 
 def plan_dataset(
-    out: Path,
     library: Library,
     lists: PromptLists,
     settings: BuildSettings,
@@ -86,22 +92,30 @@ def plan_dataset(
     generator: dict[str, str],
     versions: dict[str, str],
 ) -> Plan:
-    """Choose everything, and copy the exemplars into ``out/exemplars``.
+    """Choose everything; nothing is written.
 
-    A subject whose exemplars cannot all be read is passed over, and told of.
+    Exemplars that cannot be read are passed over and told of, and so are those that another model
+    has already: one image in two splits would make the test worthless. The next one takes their
+    place.
 
     Raises:
         UsageError: nothing to choose from, or no exemplar that can be read.
     """
     subjects, told = library.subjects(settings, is_known)
     models: list[ModelPlan] = []
-    splits = _splits(len(subjects), settings)
-    for number, subject in enumerate(subjects):
-        try:
-            kept = [_keep(out, entry) for entry in subject.exemplars]
-        except (ImageError, SourceError) as exc:
-            told.append(f"{subject.name}: an exemplar cannot be read, left out: {exc}")
+    splits = _splits(settings)
+    taken: set[str] = set()
+    wanted = 1 if settings.kind == "object" else settings.exemplars_per_style
+    for subject in subjects:
+        number = len(models)
+        if number == settings.models:
+            break
+        kept = _readable(subject, wanted, taken, told)
+        if len(kept) < min(wanted, _LEAST):
+            if settings.kind == "style":
+                told.append(f"{printable(subject.name)}: too few exemplars are left, left out")
             continue
+        taken |= {digest for _, _, digest in kept}
         choices = np.random.default_rng([settings.seed, number])
         spoken = _spoken(subject, settings)
         prompts = lists.choose(spoken, settings.per_model, choices)
@@ -110,9 +124,10 @@ def plan_dataset(
             ModelPlan(
                 id=f"{number:04d}",
                 name=subject.name,
-                split=splits[number],
-                exemplars=tuple(path for path, _ in kept),
-                exemplar_hashes=tuple(digest for _, digest in kept),
+                split=next(splits),
+                exemplars=tuple(path for _, path, _ in kept),
+                exemplar_keys=tuple(key for key, _, _ in kept),
+                exemplar_hashes=tuple(digest for _, _, digest in kept),
                 priors=tuple(entry.key for entry in subject.priors),
                 prompt=spoken
                 if settings.kind == "object"
@@ -149,28 +164,35 @@ def _spoken(subject: Subject, settings: BuildSettings) -> str:
     return f"{TOKEN} {subject.name}" if settings.kind == "object" else TOKEN
 
 
-def _splits(count: int, settings: BuildSettings) -> list[str]:
-    """By model, in proportion at every length of the list (Bresenham's line)."""
+def _splits(settings: BuildSettings) -> Iterator[str]:
+    """By model, in proportion after every one of them (Bresenham's line)."""
     names = ("train", "val", "test")
     given = dict.fromkeys(names, 0)
-    splits = []
-    for position in range(1, count + 1):
+    for position in count(1):
         lack = {n: s * position - given[n] for n, s in zip(names, settings.splits, strict=True)}
         chosen = max(names, key=lambda name: lack[name])
         given[chosen] += 1
-        splits.append(chosen)
-    return splits
+        yield chosen
 
 
-def _keep(out: Path, entry: Entry) -> tuple[str, str]:
-    data, _ = entry.read()
-    digest = hashlib.sha256(data).hexdigest()
-    suffix = Path(entry.key).suffix.lower() or ".img"
-    path = f"exemplars/{digest[:16]}{suffix}"
-    target = out / path
-    if not target.is_file() or target.read_bytes() != data:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".part")
-        temporary.write_bytes(data)
-        temporary.replace(target)
-    return path, digest
+def _readable(
+    subject: Subject, wanted: int, taken: set[str], told: list[str]
+) -> list[tuple[str, str, str]]:
+    """Key, path below the dataset and SHA-256 of the first `wanted` exemplars that can be used."""
+    kept: list[tuple[str, str, str]] = []
+    for entry in subject.exemplars:
+        if len(kept) == wanted:
+            break
+        try:
+            data, _ = entry.read()
+        except (ImageError, SourceError) as exc:
+            told.append(f"{printable(entry.key)} cannot be read, left out: {exc}")
+            continue
+        digest = hashlib.sha256(data).hexdigest()
+        if digest in taken or any(digest == other for _, _, other in kept):
+            told.append(f"{printable(entry.key)} is a copy of another exemplar, left out")
+            continue
+        suffix = Path(entry.key).suffix.lower()
+        suffix = suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else ".img"
+        kept.append((entry.key, f"exemplars/{digest[:16]}{suffix}", digest))
+    return kept

@@ -13,7 +13,7 @@ from ingest.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["cross_attention", "trained_weights"]
+__all__ = ["adapted", "cross_attention", "trained_weights"]
 
 _ADAPTER = "attrib"
 _ATTENTION = ("to_k", "to_q", "to_v", "to_out.0")
@@ -36,6 +36,17 @@ def cross_attention(generator: Generator) -> dict[str, torch.nn.Parameter]:
             "customize it with --method lora"
         )
     return found
+
+
+def adapted(denoiser: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The layers of all attention that LoRA adapts."""
+    import torch
+
+    return [
+        module
+        for name, module in denoiser.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(_ATTENTION)
+    ]
 
 
 @contextmanager
