@@ -184,7 +184,8 @@ def _make(
     places = [path for paths in by_kind.values() for path in paths]
     order = [prompt for kind in by_kind for prompt in model.prompts if prompt.kind == kind]
     before = base_paths(model, settings.kind)
-    # Of both kinds of prompts, each with the noise of the image that it is compared with.
+    # Of both kinds of prompts, each with the words and the noise of the image that it is compared
+    # with: then nothing but the training is between them.
     twins = [number * len(order) // len(before) for number in range(len(before))]
     own = prior_paths(model, settings.kind, lacking)
 
@@ -197,9 +198,10 @@ def _make(
             if progress is not None:
                 progress.advance(1)
 
+    generator.reset_token()
     make(
         before,
-        [without_token(order[twin].text) for twin in twins],
+        [order[twin].text for twin in twins],
         [model.seeds[twin] for twin in twins],
     )
     word = _word(model, settings)

@@ -1,8 +1,9 @@
 """Whether a dataset is whole, and whether its customizations took.
 
 A model whose images are no nearer to its exemplars than those that the generator itself makes of
-the same words was not customized: it says nothing about influence. One whose images are the
-exemplar again says little about anything else.
+the same words (the new one as it begins, a rare word) and the same noise was not customized: it
+says nothing about influence. One whose images are the exemplar again says little about anything
+else.
 """
 
 from __future__ import annotations
