@@ -229,8 +229,8 @@ def load_generator(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
-    diffusers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = Path(name)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ModelError(f"{name} is no diffusers pipeline: it has no model_index.json")

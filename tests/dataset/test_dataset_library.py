@@ -189,5 +189,5 @@ def test_settings_that_make_no_dataset() -> None:
         ({"splits": (0.5, 0.1, 0.1)}, "splits are shares that sum to 1, not (0.5, 0.1, 0.1)"),
     ):
         with pytest.raises(UsageError) as caught:
-            replace(good, **wrong)  # type: ignore[arg-type]
+            replace(good, **wrong)
         assert str(caught.value) == said
