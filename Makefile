@@ -38,12 +38,14 @@ lint: ## ruff, its formatter and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: ## measure ingest, query and evaluation; see benchmarks/README.md
+bench: ## measure ingest, query, evaluation, service and audits; see benchmarks/README.md
 	@scripts/setup bench
 	$(BIN)/python -m benchmarks.cli --cache $(CACHE)
 	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) --memory
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.query --cache $(CACHE) --n $(N)
 	$(BIN)/python -m benchmarks.evaluate --n $(N)
+	$(BIN)/python -m benchmarks.service --cache $(CACHE) --n $(N)
+	$(BIN)/python -m benchmarks.audit --memory
 
 docs: ## write docs/commands.md anew from the help texts
 	@scripts/setup

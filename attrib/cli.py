@@ -8,6 +8,7 @@ import typer
 
 from attrib import __version__
 from attrib.commands import (
+    audit,
     calibrate,
     dataset,
     delete,
@@ -16,6 +17,7 @@ from attrib.commands import (
     info,
     ingest,
     models,
+    payout,
     plan,
     query,
     reindex,
@@ -61,6 +63,8 @@ def _options(
 
 app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
+app.add_typer(audit.app, name="audit")
+app.command("payout")(payout.payout)
 app.command("serve")(serve.serve)
 app.command("tune")(tune.tune)
 app.command("info")(info.info)

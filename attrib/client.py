@@ -20,12 +20,14 @@ from ingest.errors import (
     EmptyQueryError,
     ImageError,
     ModelMismatchError,
+    NothingLeftError,
     RejectReason,
     RunError,
     SourceError,
     UsageError,
 )
-from search.answer import Attribution, Group, Owner, Row
+from search.answer import Attribution, Row
+from search.checks import check_mass
 
 if TYPE_CHECKING:
     import httpx
@@ -42,10 +44,6 @@ _LONGEST_PAUSE_S = 30.0
 _MAX_BATCH = 64
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
 _THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
-_PLAIN = (
-    *("query", "remaining", "method", "support", "population", "k", "model", "fingerprint"),
-    *("calibrator", "index", "group_by", "groups_remaining", "note"),
-)
 _REASONS = {reason.value.replace(" ", "-"): reason for reason in RejectReason}
 
 
@@ -78,7 +76,9 @@ class Connected:
         image: Queryable,
         *,
         k: int = 50,
+        mass: float | None = None,
         where: Mapping[str, Sequence[str] | str] | None = None,
+        without: Mapping[str, Sequence[str] | str] | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> Attribution:
@@ -86,12 +86,19 @@ class Connected:
 
         Raises:
             ImageError: it is no image that can be used.
-            UsageError: k < 1, or a filter on a field that has no index.
+            UsageError: k < 1, a mass that is no share, or a filter on a field that has no index.
             RunError: the service cannot be reached, refuses, or failed.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
         return self.query_many(
-            [image], names=[name], k=k, where=where, group_by=group_by, exact=exact
+            [image],
+            names=[name],
+            k=k,
+            mass=mass,
+            where=where,
+            without=without,
+            group_by=group_by,
+            exact=exact,
         )[0]
 
     def query_many(
@@ -100,7 +107,9 @@ class Connected:
         *,
         names: Sequence[str] | None = None,
         k: int = 50,
+        mass: float | None = None,
         where: Mapping[str, Sequence[str] | str] | None = None,
+        without: Mapping[str, Sequence[str] | str] | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> list[Attribution]:
@@ -109,6 +118,7 @@ class Connected:
             raise EmptyQueryError("no image given")
         if k < 1:
             raise EmptyQueryError(f"k must be at least 1, not {k}")
+        check_mass(mass)
         if names is None:
             names = [
                 str(image) if isinstance(image, str | Path) else f"image {i}"
@@ -116,13 +126,11 @@ class Connected:
             ]
         settings = {
             "k": str(k),
-            "where": [
-                f"{field}={value}"
-                for field, values in (where or {}).items()
-                for value in ([values] if isinstance(values, str) else values)
-            ],
+            "where": _conditions(where),
+            "without": _conditions(without),
             "group_by": group_by or "",
             "exact": "true" if exact else "false",
+            **({} if mass is None else {"mass": repr(mass)}),
         }
         answers: list[Attribution] = []
         for part in _parts([self.load(image) for image in images]):
@@ -161,7 +169,22 @@ class Connected:
         from search.picture import draw_picture, save_picture
 
         query = decode(self.load(image)).image
-        save_picture(draw_picture(answer, query, self._image_of), path)
+        save_picture(draw_picture(answer, query, self.image_of), path)
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """The training image's thumbnail, None where there is none."""
+        for owner in row.owners:
+            data = self.thumbnail(owner.id)
+            if data is not None:
+                with suppress(ImageError):
+                    return decode(data, _THUMBNAIL_LIMITS).image
+        return None
+
+    def thumbnail(self, training_id: str) -> bytes | None:
+        """The image file of a training image's thumbnail, None where there is none."""
+        with suppress(RunError):
+            return self._again(partial(self._read, f"/v1/images/{training_id}/thumbnail"))
+        return None
 
     def info(self) -> dict[str, Any]:
         """What the service holds."""
@@ -196,14 +219,14 @@ class Connected:
         files = [("image", (f"image {i}", data)) for i, data in enumerate(images)]
         if len(files) == 1:
             with self._sent("POST", "/v1/attributions", data=settings, files=files) as response:
-                return [_attribution(json.loads(response.read()))]
+                return [Attribution.from_dict(json.loads(response.read()))]
         answers = []
         with self._sent("POST", "/v1/attributions:batch", data=settings, files=files) as response:
             for line in response.iter_lines():
                 body = json.loads(line)
                 if "error" in body:
                     raise _error(body["error"], "")
-                answers.append(_attribution(body))
+                answers.append(Attribution.from_dict(body))
         if len(answers) != len(files):
             raise _AgainError(f"{self.url} broke off its answer")
         return answers
@@ -216,13 +239,6 @@ class Connected:
         listed = {field: list(values) for field, values in (where or {}).items()}
         body = {"keys": list(keys), "where": listed, "dry_run": dry_run}
         return self._json("DELETE", "/v1/images", json=body)
-
-    def _image_of(self, row: Row) -> Image.Image | None:
-        for owner in row.owners:
-            with suppress(RunError):
-                data = self._again(partial(self._read, f"/v1/images/{owner.id}/thumbnail"))
-                return decode(data, _THUMBNAIL_LIMITS).image
-        return None
 
     def _json(self, method: str, path: str, **content: object) -> dict[str, Any]:
         def ask() -> dict[str, Any]:
@@ -320,6 +336,14 @@ def connect(url: str, *, key: str | None = None) -> Connected:
     return Connected(url, key)
 
 
+def _conditions(where: Mapping[str, Sequence[str] | str] | None) -> list[str]:
+    return [
+        f"{field}={value}"
+        for field, values in (where or {}).items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]
+
+
 def _parts(images: Sequence[bytes]) -> Iterator[list[bytes]]:
     """As many images at a time as go into one request."""
     part: list[bytes] = []
@@ -351,42 +375,10 @@ def _error(problem: Mapping[str, Any], retry_after: str) -> AttribError:
         return UsageError(detail)
     if kind == "model-mismatch":
         return ModelMismatchError(detail)
+    if kind == "nothing-left":
+        return NothingLeftError(detail)
     if kind in ("key-needed", "read-only-key"):
         return RunError(f"{detail}; set ATTRIB_API_KEY")
     if status in (429, 503):
         return _AgainError(detail, float(retry_after) if retry_after.isdecimal() else None)
     return RunError(detail or f"the service answered {status}")
-
-
-def _attribution(body: Mapping[str, Any]) -> Attribution:
-    """The answer that `Attribution.to_dict` and JSON were made from, but for its payloads."""
-    rows = tuple(
-        Row(
-            rank=row["rank"],
-            similarity=row["similarity"],
-            influence=row["influence"],
-            interval=_interval(row["interval"]),
-            owners=tuple(Owner(**owner) for owner in row["owners"]),
-            sha256=row["sha256"],
-            width=row["width"],
-            height=row["height"],
-        )
-        for row in body["rows"]
-    )
-    groups = tuple(
-        Group(group["value"], group["influence"], _interval(group["interval"]), group["images"])
-        for group in body["groups"]
-    )
-    given = {name: body[name] for name in _PLAIN}
-    return Attribution(
-        **given,
-        rows=rows,
-        groups=groups,
-        remaining_interval=_interval(body["remaining_interval"]),
-        where={field: tuple(values) for field, values in body["where"].items()},
-    )
-
-
-def _interval(ends: Sequence[float]) -> tuple[float, float]:
-    low, high = ends
-    return low, high

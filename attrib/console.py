@@ -89,10 +89,12 @@ class Bar:
 
     Args:
         doing: what is done with the images, for people.
+        finishing: what comes after the last image.
     """
 
-    def __init__(self, doing: str = "embedding") -> None:
+    def __init__(self, doing: str = "embedding", finishing: str = "indexing ") -> None:
         self._doing = doing
+        self._finishing = finishing
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -133,9 +135,9 @@ class Bar:
             self._progress.advance(self._task, images)
 
     def building(self) -> None:
-        """The index is being built."""
+        """The images are done; the index, or what else there is to make of them, is being built."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description="indexing ")
+            self._progress.update(self._task, description=self._finishing)
 
     def stop(self) -> None:
         """Take the bar away; its last state stays on the screen."""

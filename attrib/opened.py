@@ -28,6 +28,7 @@ from ingest.listing import LISTING_SUFFIXES
 from ingest.source import TarSource, UrlListSource, open_sources
 from ingest.storage import is_url
 from search.answer import Attribution
+from search.checks import check_mass
 from search.collection import Collection
 from search.feature_place import keep_features_at
 from search.folder import check_dataset_name
@@ -63,7 +64,9 @@ class Opened:
         image: Queryable,
         *,
         k: int = 50,
+        mass: float | None = None,
         where: Mapping[str, Sequence[str] | str] | None = None,
+        without: Mapping[str, Sequence[str] | str] | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> Attribution:
@@ -71,18 +74,29 @@ class Opened:
 
         Args:
             image: a path, bytes of an image file, or a PIL image.
-            k: rows to return.
+            k: rows to return, at most.
+            mass: end the rows where they carry this share of the influence, such as 0.99.
             where: show only training images of which these fields have (one of) these values.
+            without: answer as if the training images of which these fields have (one of) these
+                values were not in the collection; nothing is changed.
             group_by: a payload field to sum the influence of the whole support by.
             exact: compare with every training image.
 
         Raises:
             ImageError: it is no image that can be used.
-            UsageError: k < 1, or a filter on a field that has no index.
+            UsageError: k < 1, a mass that is no share, or a filter on a field that has no index.
+            RunError: no training image is left.
         """
         name = str(image) if isinstance(image, str | Path) else "image"
         return self.query_many(
-            [self.load(image)], names=[name], k=k, where=where, group_by=group_by, exact=exact
+            [self.load(image)],
+            names=[name],
+            k=k,
+            mass=mass,
+            where=where,
+            without=without,
+            group_by=group_by,
+            exact=exact,
         )[0]
 
     def query_many(
@@ -91,7 +105,9 @@ class Opened:
         *,
         names: Sequence[str] | None = None,
         k: int = 50,
+        mass: float | None = None,
         where: Mapping[str, Sequence[str] | str] | None = None,
+        without: Mapping[str, Sequence[str] | str] | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> list[Attribution]:
@@ -103,15 +119,19 @@ class Opened:
                 str(image) if isinstance(image, str | Path) else f"image {i}"
                 for i, image in enumerate(images)
             ]
-        listed = {
-            field: [values] if isinstance(values, str) else list(values)
-            for field, values in (where or {}).items()
-        }
         if k < 1:
             raise EmptyQueryError(f"k must be at least 1, not {k}")
+        check_mass(mass)
         features = self._collection.features([self.load(image) for image in images])
         return self._collection.attribute(
-            features, names, k=k, where=listed or None, group_by=group_by, exact=exact
+            features,
+            names,
+            k=k,
+            mass=mass,
+            where=_listed(where),
+            without=_listed(without),
+            group_by=group_by,
+            exact=exact,
         )
 
     @staticmethod
@@ -189,6 +209,13 @@ class Opened:
             f"<attrib data {str(collection.folder.root)!r}: {collection.index.count():,} training "
             f"images, model {collection.model.name}>"
         )
+
+
+def _listed(where: Mapping[str, Sequence[str] | str] | None) -> dict[str, list[str]]:
+    return {
+        field: [values] if isinstance(values, str) else list(values)
+        for field, values in (where or {}).items()
+    }
 
 
 def open_data(data: str | Path, *, model: str | None = None) -> Opened:

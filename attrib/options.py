@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ingest.errors import UsageError
 
 __all__ = [
+    "BatchSizeOption",
     "DataOption",
+    "DeviceOption",
     "DistractorsOption",
+    "ExactOption",
     "ExcludeOption",
+    "ExpectedModelOption",
     "IndexOption",
     "JsonOption",
+    "MaxBytesOption",
+    "MaxPixelsOption",
+    "PrecisionOption",
     "RedisOption",
     "RootOption",
     "SkipMissingOption",
+    "ThreadsOption",
     "parse_where",
 ]
 
@@ -82,8 +90,44 @@ ExcludeOption = Annotated[
     ),
 ]
 
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Images embedded at once.")]
 
-def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
+    ),
+]
+
+ExactOption = Annotated[bool, typer.Option("--exact", help="Compare with every training image.")]
+
+ExpectedModelOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ATTRIB_MODEL",
+        help="Refuse to answer with another model than this. [default: the data folder's]",
+        show_default=False,
+    ),
+]
+
+MaxBytesOption = Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")]
+
+MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Reject images of more pixels.")]
+
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="auto is the fastest that keeps the features."),
+]
+
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Threads that read and decode. [default: the cores]", show_default=False
+    ),
+]
+
+
+def parse_where(conditions: Sequence[str], option: str = "--where") -> dict[str, list[str]]:
     """``creator=A``, ``creator=B``, ``licence=C`` as a filter: (A or B) and C.
 
     Raises:
@@ -93,6 +137,6 @@ def parse_where(conditions: Sequence[str]) -> dict[str, list[str]]:
     for condition in conditions:
         name, equals, value = condition.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"--where {condition!r} will not do: write it as field=value")
+            raise UsageError(f"{option} {condition!r} will not do: write it as field=value")
         where.setdefault(name.strip(), []).append(value)
     return where

@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=ROOT / "examples" / "training" / "images")
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shard-size", type=int, default=IngestSettings().shard_size)
+    # Shards that come out even for two workers, as the many of a long ingest do.
+    parser.add_argument("--shard-size", type=int, default=600)
     parser.add_argument("--shards", type=int, default=10_000)
     parser.add_argument("--model", default=DEFAULT_BACKBONE)
     options = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from embed.allocator import keep_memory
 from embed.families import load_module
 from ingest.errors import UsageError, WeightsError
 
@@ -69,6 +70,7 @@ class Embedder:
             # cores that meet at the end of every operator wait for each other, by spinning, and
             # whatever else runs (decoding, the index) makes all of them wait.
             torch.set_num_threads(1)
+            keep_memory()
             self._pool = ThreadPoolExecutor(
                 threads or os.cpu_count() or 1,
                 thread_name_prefix="attrib-embed",

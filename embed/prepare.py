@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from embed.preprocess import Preprocessing
 from embed.shards import ImageRow
-from ingest.decode import DecodeLimits, decode
+from ingest.decode import Decoded, DecodeLimits, decode
 from ingest.errors import ImageError
 from ingest.record import ImageRecord, Reject
 from ingest.thumbnail import make_thumbnail
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "row_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,14 @@ def prepare(
         decoded = decode(record.data, limits)
     except ImageError as exc:
         return Reject(record.key, record.path, exc.reason, exc.detail)
-    row = ImageRow(
+    row = row_of(record, decoded, dataset)
+    thumbnail = make_thumbnail(decoded.image, record.data, decoded.format)
+    return Prepared(row, preprocessing.apply(decoded.image), thumbnail)
+
+
+def row_of(record: ImageRecord, decoded: Decoded, dataset: str) -> ImageRow:
+    """What is kept of an image besides its pixels."""
+    return ImageRow(
         key=record.key,
         dataset=dataset,
         path=record.path,
@@ -54,5 +61,3 @@ def prepare(
         sha256=hashlib.sha256(record.data).hexdigest(),
         extra=dict(record.extra),
     )
-    thumbnail = make_thumbnail(decoded.image, record.data, decoded.format)
-    return Prepared(row, preprocessing.apply(decoded.image), thumbnail)

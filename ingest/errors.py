@@ -14,6 +14,7 @@
         |-- ModelMismatchError  the query's model is not the one that the index was built with
         |-- DataFolderError     a data folder that is missing, read-only, full or of a newer format
         |   `-- DataFolderBusyError   another process is using it
+        |-- NothingLeftError    a question that leaves out every training image
         |-- WorkersError        Redis cannot be reached, or a worker cannot do what it is asked
         `-- IndexFailedError    the index refused or lost an operation
             `-- IndexRefusedError     it does not do such a thing, by strict mode or quota
@@ -34,6 +35,7 @@ __all__ = [
     "IndexRefusedError",
     "ModelError",
     "ModelMismatchError",
+    "NothingLeftError",
     "RejectReason",
     "RunError",
     "SourceError",
@@ -137,6 +139,10 @@ class DataFolderError(RunError):
 
 class DataFolderBusyError(DataFolderError):
     """Another process is using the data folder."""
+
+
+class NothingLeftError(RunError):
+    """A question that leaves out every training image, so that none could have influence."""
 
 
 class WorkersError(RunError):

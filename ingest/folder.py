@@ -103,7 +103,7 @@ def _tables_in(folder: Location) -> list[str]:
     if is_on_the_web(folder):
         return []
     if not is_remote(folder):
-        return [entry.name for entry in folder.glob("metadata.*")]
+        return [name for name in TABLE_NAMES if (folder / name).is_file()]
     from ingest.stored import exists
 
     return [name for name in TABLE_NAMES if exists(folder / name)]

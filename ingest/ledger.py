@@ -27,30 +27,49 @@ _RESERVED = "reserved-shards"
 class Ledger:
     """The ledger of one data folder.
 
-    Safe to use from several threads: one call at a time is served.
+    Safe to use from several threads: one call at a time is served. `read_only`: beside a process
+    that writes; it is never waited for.
 
     Raises:
-        DataFolderError: the file cannot be opened or written, or is of a newer format.
+        DataFolderError: the file cannot be opened or written, or is of a newer format (or, to read
+            only, of an older one: whoever writes it next brings it up to date).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         self._mutex = threading.RLock()
         try:
+            if read_only:
+                self._db = sqlite3.connect(
+                    f"{path.absolute().as_uri()}?mode=ro",
+                    uri=True,
+                    check_same_thread=False,
+                    isolation_level=None,
+                )
+                self._check_format(older=False)
+                return
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             # FULL: a shard that the ledger calls done stays done after a power cut.
             self._db.execute("PRAGMA synchronous=FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > FORMAT:
-                raise DataFolderError(
-                    f"{path} was written by a newer attrib (ledger format {version}; "
-                    f"this one reads {FORMAT}); upgrade attrib"
-                )
+            self._check_format(older=True)
             self._db.executescript(SCHEMA)
             self._db.execute(f"PRAGMA user_version={FORMAT}")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
+
+    def _check_format(self, *, older: bool) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > FORMAT:
+            raise DataFolderError(
+                f"{self._path} was written by a newer attrib (ledger format {version}; "
+                f"this one reads {FORMAT}); upgrade attrib"
+            )
+        if version < FORMAT and not older:
+            raise DataFolderError(
+                f"{self._path} is of an older attrib (ledger format {version}; this one reads "
+                f"{FORMAT}); run `attrib info --data {self._path.parent}` once, which updates it"
+            )
 
     def close(self) -> None:
         """Let go of the file."""

@@ -13,7 +13,7 @@ Scalar = str | int | float | bool | None
 FILE_COLUMNS = ("file", "file_name", "path", "image_path", "key", "image")
 """Columns that may name the image file, the first one present is used."""
 
-_CAPTION = ("caption", "text", "title")
+_CAPTION = ("caption", "text", "title", "prompt")
 _CREATOR = ("creator", "author", "artist")
 _LICENCE = ("licence", "license")
 _URL = ("url", "source")

@@ -1,4 +1,7 @@
-"""Tables that describe images, a row an image: parquet and CSV, read in batches by pyarrow."""
+"""Tables that describe images, a row an image: parquet and CSV, read in batches by pyarrow.
+
+A generator's ``prompts.json`` is one, too (`ingest.prompts`).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import pyarrow.parquet
 from ingest.errors import SourceError
 from ingest.item import printable
 from ingest.metadata import FILE_COLUMNS, Metadata, column_named
+from ingest.prompts import PROMPTS_NAME, read_prompts
 from ingest.storage import Location, file_name, is_remote, shown
 
 __all__ = [
@@ -29,7 +33,7 @@ __all__ = [
     "text_lines",
 ]
 
-TABLE_NAMES = ("metadata.parquet", "metadata.csv")
+TABLE_NAMES = ("metadata.parquet", "metadata.csv", PROMPTS_NAME)
 """What a table beside images is called; the first one present is used."""
 
 _PARQUET_BATCH_ROWS = 1024
@@ -52,17 +56,19 @@ class OpenTable:
 
 
 def open_table(path: Location) -> OpenTable:
-    """Open a parquet or CSV file.
+    """Open a parquet or CSV file, or a ``prompts.json``.
 
     Raises:
         SourceError: when it cannot be read as what its name says.
         StorageError: its store refuses, or cannot be reached.
     """
     try:
+        if file_name(path) == PROMPTS_NAME:
+            return OpenTable(path, *read_prompts(path))
         if file_name(path).lower().endswith(".csv"):
             return OpenTable(path, *_open_csv(path))
         return OpenTable(path, *_open_parquet(path))
-    except (pa.ArrowException, OSError, ValueError) as exc:
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as exc:
         raise _unreadable(path, exc) from exc
 
 

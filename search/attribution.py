@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from math import fsum
+from dataclasses import dataclass
+from math import fsum, inf
 from typing import Any
 
 import numpy as np
 
 from embed.calibrator import Calibrator
-from ingest.errors import EmptyQueryError, ModelMismatchError, RunError, UsageError
+from ingest.errors import (
+    EmptyQueryError,
+    ModelMismatchError,
+    NothingLeftError,
+    RunError,
+    UsageError,
+)
 from search.answer import Attribution, Group, Interval, Method, Owner, Row
 from search.calibration import Normaliser, weights
-from search.fold import Fold, PayloadReader, fold_support, matches
+from search.checks import check_mass
+from search.chosen import filter_in_words, matches
+from search.fold import Fold, PayloadReader, fold_support, until
 from search.index import INDEXED_FIELDS, Features, Index, IndexInfo, Payload, Where
+from search.others import Others, Searched
 from search.support import Limits, Support, SupportFinder, search_as_allowed
 
 __all__ = ["Attributor"]
 
 _FOLD_WINDOW = 512
 _NORM_TOLERANCE = 1e-2
+_TOLD = ("dataset", "creator", "licence", "url", "path", "caption")  # in the order of `Owner`
+_KEPT = 4  # finders, each with a sample of up to some ten megabytes
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `attribute` was asked for, see there."""
+
+    k: int
+    mass: float | None
+    where: Where
+    without: Where
+    group_by: str
+    exact: bool
 
 
 class Attributor:
@@ -60,7 +86,7 @@ class Attributor:
             first=first_limit, support=support_limit, head=head, exact_below=exact_below
         )
         self._info: IndexInfo | None = None
-        self._finder = SupportFinder(index, calibrator, self._limits)
+        self._finders: OrderedDict[str, tuple[Searched, SupportFinder]] = OrderedDict()
 
     def attribute(
         self,
@@ -68,7 +94,9 @@ class Attributor:
         names: Sequence[str],
         *,
         k: int = 50,
+        mass: float | None = None,
         where: Where | None = None,
+        without: Where | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> list[Attribution]:
@@ -78,31 +106,35 @@ class Attributor:
             features: (queries, dim), L2-normalised, of the `synth` mapper.
             names: (queries,) of the generated images.
             k: rows wanted, at least 1.
+            mass: end the rows with the one at which their summed influence reaches this, 0..1; the
+                rows before it are what they are without it.
             where: which training images may be rows and count in groups. Shares stay shares of the
                 whole training set; what is filtered out is in the remaining influence.
+            without: answer as if the training images that match were not in the collection. A
+                record goes only if it matches itself, whatever its equals do.
             group_by: payload field to sum influence by.
             exact: compare with every training image, whatever it takes.
 
         Raises:
             EmptyQueryError: k is below 1.
-            UsageError: features that are not finite or not normalised, or a field that is not
-                indexed in `where`.
+            UsageError: features that are not finite or not normalised, a field that is not
+                indexed in a filter, or a `mass` that is no share.
             ModelMismatchError: features of another length than the collection's.
-            RunError: the collection is empty.
+            RunError: the collection is empty; NothingLeftError where `without` is all of it.
             IndexFailedError: the engine failed.
         """
-        where = dict(where or {})
-        self._validate(features, names, k, where)
+        asked = _Asked(k, mass, dict(where or {}), dict(without or {}), group_by or "", exact)
+        self._validate(features, names, asked)
         if not len(names):
             return []
         info = self._state()
-        if info.points < 1:
-            raise RunError("the collection holds no training images: ingest some first")
+        population = self._population(info, asked.without)
         features = np.ascontiguousarray(features, np.float32)
-        supports = self._finder.find(features, info.points, rows=k, exact=exact)
-        shown = self._filtered(features, supports, k, where, info.points, bool(group_by), exact)
+        searched, finder = self._finder(asked.without)
+        supports = finder.find(features, population, rows=k, exact=exact)
+        shown = self._filtered(searched, features, supports, population, asked)
         return [
-            self._answer(name, support, candidates, info, k, where, group_by or "")
+            self._answer(name, support, candidates, info, population, asked)
             for name, support, candidates in zip(names, supports, shown, strict=True)
         ]
 
@@ -113,9 +145,32 @@ class Attributor:
             self._info = self._index.info()
         return self._info
 
-    def _validate(self, features: Features, names: Sequence[str], k: int, where: Where) -> None:
-        if k < 1:
-            raise EmptyQueryError(f"k must be at least 1, not {k}")
+    def _population(self, info: IndexInfo, without: Where) -> int:
+        if info.points < 1:
+            raise RunError("the collection holds no training images: ingest some first")
+        population = self._index.count(without=without) if without else info.points
+        if population < 1:
+            raise NothingLeftError(
+                f"all {info.points:,} training images match {filter_in_words(without)}: without "
+                "them none is left to attribute to"
+            )
+        return population
+
+    def _finder(self, without: Where) -> tuple[Searched, SupportFinder]:
+        """What is searched, and its finder, which keeps a sample."""
+        name = json.dumps(without, sort_keys=True, default=list)
+        if name not in self._finders:
+            if len(self._finders) == _KEPT:
+                self._finders.popitem(last=False)
+            searched = Others(self._index, without) if without else self._index
+            self._finders[name] = searched, SupportFinder(searched, self._calibrator, self._limits)
+        self._finders.move_to_end(name)
+        return self._finders[name]
+
+    def _validate(self, features: Features, names: Sequence[str], asked: _Asked) -> None:
+        if asked.k < 1:
+            raise EmptyQueryError(f"k must be at least 1, not {asked.k}")
+        check_mass(asked.mass)
         if features.ndim != 2 or len(features) != len(names):
             shape = " x ".join(map(str, features.shape))
             raise UsageError(f"features of {len(names)} images are needed, not an array of {shape}")
@@ -129,7 +184,7 @@ class Attributor:
         for name, norm in zip(names, norms, strict=True):
             if not abs(norm - 1) <= _NORM_TOLERANCE:  # NaN is refused here too
                 raise UsageError(f"features of {name!r} are not L2-normalised: norm {norm:.4g}")
-        for field, values in where.items():
+        for field, values in (*asked.where.items(), *asked.without.items()):
             if field not in INDEXED_FIELDS:
                 known = ", ".join(INDEXED_FIELDS)
                 raise UsageError(f"cannot filter by {field!r}: the fields to filter by are {known}")
@@ -138,13 +193,11 @@ class Attributor:
 
     def _filtered(
         self,
+        searched: Searched,
         features: Features,
         supports: Sequence[Support],
-        k: int,
-        where: Where,
         population: int,
-        grouped: bool,
-        exact: bool,
+        asked: _Asked,
     ) -> list[Support | None]:
         """What rows are taken from where only a head is known: a filtered search.
 
@@ -152,7 +205,7 @@ class Attributor:
         those anywhere. None where the support itself serves.
         """
         shown: list[Support | None] = [None] * len(supports)
-        if not where:
+        if not asked.where:
             return shown
         partial = [
             query
@@ -161,9 +214,9 @@ class Attributor:
         ]
         if not partial:
             return shown
-        limit = min(population, max(4 * k, self._limits.head if grouped else 0))
+        limit = min(population, max(4 * asked.k, self._limits.head if asked.group_by else 0))
         found, refused = search_as_allowed(
-            self._index, features[partial], limit, where=where, exact=exact
+            searched, features[partial], limit, where=asked.where, exact=asked.exact
         )
         for query, hits in zip(partial, found, strict=True):
             support = supports[query]
@@ -187,11 +240,11 @@ class Attributor:
         support: Support,
         candidates: Support | None,
         info: IndexInfo,
-        k: int,
-        where: Where,
-        group_by: str,
+        population: int,
+        asked: _Asked,
     ) -> Attribution:
         source = support if candidates is None else candidates
+        where, group_by = asked.where, asked.group_by
         reader = PayloadReader(self._index, source)
         fields = list(dict.fromkeys(["sha256", *where, *([group_by] if group_by else [])]))
 
@@ -200,18 +253,21 @@ class Attributor:
 
         if group_by:
             reader.read(range(len(source.ids)), fields)
+        total = support.normaliser
+        if candidates is not None:  # rows from outside the head must not sum to more than Z
+            total = _at_least(total, fsum(source.weights))
         folds = fold_support(
             self._index,
             source,
             reader,
-            k,
+            asked.k,
             fields=fields,
             window=_FOLD_WINDOW,
             keep=keep if where else None,
+            enough=inf if asked.mass is None else asked.mass * total.value,
         )
-        total = support.normaliser
-        if candidates is not None:  # rows from outside the head must not sum to more than Z
-            total = _at_least(total, fsum(source.weights))
+        if asked.mass is not None:
+            folds = until(folds, total.value, asked.mass)
         rows = self._rows(source, folds, reader, total)
         groups = self._groups(source, reader, fields, group_by, where, total) if group_by else ()
         weight = fsum(fold.weight for fold in folds)
@@ -226,13 +282,15 @@ class Attributor:
             ),
             method=support.method,
             support=support.size,
-            population=info.points,
-            k=k,
+            population=population,
+            k=asked.k,
+            mass=asked.mass,
             model=self._model_name,
             fingerprint=self._fingerprint,
             calibrator=_calibrator_record(self._calibrator),
             index=_index_record(info),
             where={field: tuple(values) for field, values in where.items()},
+            without={field: tuple(values) for field, values in asked.without.items()},
             group_by=group_by,
             groups=groups,
             groups_remaining=_rest(group.influence for group in groups) if group_by else 0.0,
@@ -313,14 +371,8 @@ def _at_least(total: Normaliser, certain: float) -> Normaliser:
 
 
 def _owner(point_id: str, payload: Payload) -> Owner:
-    return Owner(
-        id=point_id,
-        key=str(payload.get("key") or point_id),
-        **{
-            field: str(payload.get(field) or "")
-            for field in ("dataset", "creator", "licence", "url", "path", "caption")
-        },
-    )
+    get = payload.get
+    return Owner(point_id, str(get("key") or point_id), *[str(get(n) or "") for n in _TOLD])
 
 
 def _calibrator_record(calibrator: Calibrator) -> Mapping[str, Any]:

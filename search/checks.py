@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.errors import UsageError
-from search.index import INDEXED_FIELDS, Features, Payload, Where
+from search.index import INDEXED_FIELDS, Features, Payload
 
 __all__ = [
     "check_features",
     "check_fields",
+    "check_mass",
     "check_points",
     "check_positive",
-    "check_where",
     "pack_ids",
     "payload_sizes",
     "payloads_json",
@@ -111,19 +111,6 @@ def _as_json(payloads: Sequence[Payload]) -> Iterator[None]:
         raise UsageError(f"a payload cannot be stored as JSON: {detail}") from exc
 
 
-def check_where(where: Where | None) -> dict[str, list[str]] | None:
-    """The filter as plain values, None for no restriction; UsageError where it is wrong."""
-    if not where:
-        return None
-    check_fields(list(where))
-    condition = {}
-    for field, values in where.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-            raise UsageError(f"the filter on {field} must be a list of texts")
-        condition[field] = list(values)
-    return condition
-
-
 def check_fields(names: Sequence[str]) -> None:
     """UsageError where a field has no index."""
     for name in names:
@@ -135,3 +122,9 @@ def check_positive(name: str, value: int) -> None:
     """UsageError where a number is below 1."""
     if value < 1:
         raise UsageError(f"{name} must be at least 1, not {value}")
+
+
+def check_mass(mass: float | None) -> None:
+    """UsageError where it is no share of the influence that rows could reach."""
+    if mass is not None and not 0 < mass <= 1:  # NaN is refused here too
+        raise UsageError(f"mass must be above 0 and at most 1, not {mass:g}")

@@ -38,6 +38,7 @@ from search.index_place import (
     check_place,
     create_index,
     new_place,
+    on_server,
     open_index,
     remove_index,
     take_alias,
@@ -91,18 +92,21 @@ class Collection:
         *,
         model: AttributionModel | None = None,
         name: str | None = None,
+        shared: bool = False,
         wait_s: float = 2.0,
     ) -> Collection:
         """Open what was ingested. `model`: the one that the caller means to ask with, if any.
 
         `name`: of a collection that a re-mapping kept, instead of the current one. It has the
-        images that were there then, less those taken down since.
+        images that were there then, less those taken down since. `shared`: only to ask, and
+        beside a process that writes where the index is on a server; an embedded one has one user.
 
         Raises:
             DataFolderError: no data folder, a damaged or newer one, or in use; no such collection.
             ModelMismatchError: the collection was built with another model than `model`.
         """
-        folder = DataFolder.open(root, wait_s=wait_s)
+        beside = shared and on_server(root)
+        folder = DataFolder.read(root) if beside else DataFolder.open(root, wait_s=wait_s)
         try:
             kept = folder.collections()
             if name is not None and name not in kept:
@@ -143,6 +147,10 @@ class Collection:
             UsageError: the collection's index is elsewhere than at `index_url`.
             IndexFailedError: the server cannot be reached, or fails.
         """
+        if index_url is not None and not (root / "current").is_file():
+            from search.server_collection import check_server  # it loads qdrant-client and gRPC
+
+            check_server(index_url, index_url.name or "attrib")  # before anything is made
         folder = DataFolder.create(root, wait_s=wait_s)
         try:
             if (name := folder.current) is None:
@@ -175,9 +183,9 @@ class Collection:
         if wanted is not None:
             _check_same(folder.root, model, wanted)
         with ExitStack() as opened:
-            ledger = opened.enter_context(closing(Ledger(folder.ledger)))
+            ledger = opened.enter_context(closing(Ledger(folder.ledger, read_only=folder.shared)))
             index = opened.enter_context(closing(open_index(folder.collection(name), model=model)))
-            if carry_out_removals(folder, ledger, name, index):
+            if not folder.shared and carry_out_removals(folder, ledger, name, index):
                 index.build()
             opened.pop_all()  # all went well: they stay open
         return cls(folder, name, ledger, model, index)
@@ -224,17 +232,21 @@ class Collection:
 
     def features(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """(images, dim) `synth` features of decoded RGB images."""
-        embedder = self.embedder()
+        apply = self.model.backbone.preprocessing.apply
         parts = []
         for start in range(0, len(images), _BATCH):
-            pixels = [
-                self.model.backbone.preprocessing.apply(image)
-                for image in images[start : start + _BATCH]
-            ]
-            # The same rounding as the training images' features went through on their way to disk.
-            half = embedder.embed(np.stack(pixels)).astype(np.float16)
-            parts.append(self.model.mappers.synth(half.astype(np.float32)))
+            pixels = [apply(image) for image in images[start : start + _BATCH]]
+            parts.append(self.features_of_pixels(np.stack(pixels)))
         return np.concatenate(parts)
+
+    def features_of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(images, dim) `synth` features of a batch as `Preprocessing.apply` makes it.
+
+        pixels: uint8 (images, crop, crop, 3).
+        """
+        # The same rounding as the training images' features went through on their way to disk.
+        half = self.embedder().embed(pixels).astype(np.float16)
+        return self.model.mappers.synth(half.astype(np.float32))
 
     def attribute(
         self,
@@ -242,22 +254,33 @@ class Collection:
         names: Sequence[str],
         *,
         k: int = 50,
+        mass: float | None = None,
         where: Where | None = None,
+        without: Where | None = None,
         group_by: str | None = None,
         exact: bool = False,
     ) -> list[Attribution]:
         """The answers to queries whose `synth` features (queries, dim) are at hand.
 
+        See `Attributor.attribute`.
+
         Raises:
-            UsageError: k < 1, or a filter on a field that has no index.
-            RunError: an empty collection.
+            UsageError: k < 1, a mass that is no share, or a filter on a field that has no index.
+            RunError: an empty collection, or nothing left of it.
         """
         if self._attributor is None:
             self._attributor = Attributor(
                 self.index, self.model.name, self.model.fingerprint, self.model.calibrator
             )
         return self._attributor.attribute(
-            features, names, k=k, where=where, group_by=group_by, exact=exact
+            features,
+            names,
+            k=k,
+            mass=mass,
+            where=where,
+            without=without,
+            group_by=group_by,
+            exact=exact,
         )
 
     def recalibrate(self, calibrator: Calibrator) -> None:

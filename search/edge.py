@@ -24,11 +24,11 @@ from search.checks import (
     check_fields,
     check_points,
     check_positive,
-    check_where,
     pack_ids,
     payloads_json,
     unpack_ids,
 )
+from search.chosen import EVERYTHING, Chosen, check_chosen
 from search.edge_channel import Channel, ProcessBusyError
 from search.edge_settings import EdgeSettings, read_settings, write_settings
 from search.index import Features, Hits, IndexInfo, Payload, Sample, Where
@@ -171,6 +171,7 @@ class EdgeIndex:
         limit: int,
         *,
         where: Where | None = None,
+        without: Where | None = None,
         exact: bool = False,
     ) -> list[Hits]:
         """The `limit` nearest points of each query, (queries, dim); see `Index.search`.
@@ -178,9 +179,9 @@ class EdgeIndex:
         Of points exactly as similar as the last one, those of the lowest ids are returned.
         """
         check_positive("limit", limit)
-        condition = check_where(where)
+        chosen = check_chosen(where, without)
         rows = check_features(queries, self._dim, "queries")
-        found = self._channel.call("search", rows.tobytes(), limit, condition, exact)
+        found = self._channel.call("search", rows.tobytes(), limit, chosen, exact)
         return [
             Hits(unpack_ids(ids), np.frombuffer(similarities, dtype=np.float32))
             for ids, similarities in found
@@ -203,15 +204,15 @@ class EdgeIndex:
             raise IndexFailedError(f"there is no point {UUID(bytes=missing)} in the index")
         return self._rows(content)
 
-    def count(self, where: Where | None = None) -> int:
-        """How many points match, exactly."""
-        if where:
-            matching: int = self._channel.call("count", check_where(where))
+    def count(self, where: Where | None = None, *, without: Where | None = None) -> int:
+        """How many points match, and do not match `without`, exactly."""
+        if chosen := check_chosen(where, without):
+            matching: int = self._channel.call("count", chosen)
             return matching
         if (
             self._points is None or self._closed
         ):  # the folder is this process's own: nobody else changes it
-            self._points = int(self._channel.call("count", None))
+            self._points = int(self._channel.call("count", EVERYTHING))
         return self._points
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
@@ -221,11 +222,17 @@ class EdgeIndex:
         return dict(self._channel.call("facet", field, limit))
 
     def scroll(
-        self, where: Where | None = None, *, batch: int = 1000, start: UUID | None = None
+        self,
+        where: Where | None = None,
+        *,
+        without: Where | None = None,
+        batch: int = 1000,
+        start: UUID | None = None,
     ) -> Iterator[list[UUID]]:
-        """All matching ids in batches, ascending, from `start` on."""
+        """Ids that match, and do not match `without`, in batches, ascending, from `start` on."""
         check_positive("batch", batch)
-        return self._pages(check_where(where), batch, b"" if start is None else start.bytes)
+        chosen = check_chosen(where, without)
+        return self._pages(chosen, batch, b"" if start is None else start.bytes)
 
     def delete(self, ids: Sequence[UUID]) -> None:
         """Take points out; unknown ids are no error."""
@@ -298,11 +305,9 @@ class EdgeIndex:
             if error is None:  # else the first error is the one to be told
                 raise
 
-    def _pages(
-        self, condition: dict[str, list[str]] | None, batch: int, after: bytes
-    ) -> Iterator[list[UUID]]:
+    def _pages(self, chosen: Chosen, batch: int, after: bytes) -> Iterator[list[UUID]]:
         while True:
-            ids, after = self._channel.call("scroll", condition, after, batch)
+            ids, after = self._channel.call("scroll", chosen, after, batch)
             if ids:
                 yield unpack_ids(ids)
             if not after:

@@ -21,6 +21,7 @@ import numpy as np
 import qdrant_edge as edge
 from numpy.typing import NDArray
 
+from search.chosen import EVERYTHING, Chosen
 from search.edge_config import shard_config
 from search.edge_sample import SampleKeeper
 from search.edge_settings import EdgeSettings
@@ -51,15 +52,19 @@ def _uuids(ids: bytes) -> list[UUID]:
     return [UUID(bytes=ids[at : at + _ID_BYTES]) for at in range(0, len(ids), _ID_BYTES)]
 
 
-def _filter(where: Mapping[str, Sequence[str]] | None) -> edge.Filter | None:
-    if not where:
+def _filter(chosen: Chosen) -> edge.Filter | None:
+    if not chosen:
         return None
-    return edge.Filter(
-        must=[
-            edge.FieldCondition(field, match=edge.MatchAny(list(values)))
-            for field, values in where.items()
-        ]
-    )
+    # What is left out is a filter of its own: a point goes only if it matches in every field.
+    left_out: Any = [edge.Filter(must=_conditions(chosen.without))] if chosen.without else None
+    return edge.Filter(must=_conditions(chosen.where) or None, must_not=left_out)
+
+
+def _conditions(where: Mapping[str, Sequence[str]]) -> Any:  # noqa: ANN401  # a list is invariant
+    return [
+        edge.FieldCondition(field, match=edge.MatchAny(list(values)))
+        for field, values in where.items()
+    ]
 
 
 class ShardOperations:
@@ -72,7 +77,7 @@ class ShardOperations:
         self._shard = _load(folder / "shard", shard_config(dim, settings), wait_s)
         self._counts: dict[str, int] = {}
         self._unflushed = 0
-        self._sample = SampleKeeper(folder, settings.sample_size, self.count(None))
+        self._sample = SampleKeeper(folder, settings.sample_size, self.count(EVERYTHING))
         self._tuning = read_tuning(folder)
         read_ahead(folder / "shard" / "segments")
 
@@ -127,7 +132,7 @@ class ShardOperations:
         """Make everything so far durable."""
         self._shard.flush()
         self._unflushed = 0
-        self._sample.save(self.count(None))
+        self._sample.save(self.count(EVERYTHING))
 
     def build(self) -> None:
         """Graphs for every segment that is large enough, sample and tuning where they need it."""
@@ -139,7 +144,7 @@ class ShardOperations:
         self._tune()
 
     def _tune(self) -> None:
-        points = self.count(None)
+        points = self.count(EVERYTHING)
         if points <= self._settings.index_above:
             return  # there is no graph
         if self._tuning is not None and self._tuning.holds_for(points):
@@ -169,11 +174,11 @@ class ShardOperations:
     # -- questions
 
     def search(
-        self, queries: bytes, limit: int, where: Mapping[str, Sequence[str]] | None, exact: bool
+        self, queries: bytes, limit: int, chosen: Chosen, exact: bool
     ) -> list[tuple[bytes, bytes]]:
         """Per query: ids and float32 similarities, best first."""
         rows = np.frombuffer(queries, dtype=np.float32).reshape(-1, self._dim)
-        matching = self.count(where)
+        matching = self.count(chosen)
         limit = min(limit, matching)
         if limit == 0:
             return [(b"", b"")] * len(rows)
@@ -182,11 +187,11 @@ class ShardOperations:
         # of 100,000 points). Comparing all that match takes about as long.
         exact = (
             exact
-            or bool(where)
+            or bool(chosen)
             or matching <= self._settings.index_above  # there is no graph
             or limit >= _EXACT_SHARE * matching
         )
-        condition = _filter(where)
+        condition = _filter(chosen)
         out = []
         for start in range(0, len(rows), _QUERY_BATCH):
             part = rows[start : start + _QUERY_BATCH]
@@ -283,33 +288,31 @@ class ShardOperations:
                 rows[at] = found[uuid]
         return rows.tobytes(), b""
 
-    def count(self, where: Mapping[str, Sequence[str]] | None) -> int:
-        """How many points match, exactly; remembered until the next change."""
-        memo = json.dumps(where, sort_keys=True) if where else ""
+    def count(self, chosen: Chosen) -> int:
+        """How many points are meant, exactly; remembered until the next change."""
+        memo = json.dumps([chosen.where, chosen.without], sort_keys=True) if chosen else ""
         if memo not in self._counts:
             if len(self._counts) > 10_000:
                 self._counts.clear()
-            request = edge.CountRequest(exact=True, filter=_filter(where))
+            request = edge.CountRequest(exact=True, filter=_filter(chosen))
             self._counts[memo] = self._shard.count(request)
         return self._counts[memo]
 
     def facet(self, field: str, limit: int) -> list[tuple[str, int]]:
         """Values of an indexed field with their counts, most frequent first, then by value."""
-        if (points := self.count(None)) == 0:
+        if (points := self.count(EVERYTHING)) == 0:
             return []
         request = edge.FacetRequest(field, limit=min(limit, points), exact=True)
         hits = [(str(hit.value), hit.count) for hit in self._shard.facet(request).hits]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
-    def scroll(
-        self, where: Mapping[str, Sequence[str]] | None, after: bytes, batch: int
-    ) -> tuple[bytes, bytes]:
-        """One page of matching ids, and where the next one starts (b"": nowhere)."""
+    def scroll(self, chosen: Chosen, after: bytes, batch: int) -> tuple[bytes, bytes]:
+        """One page of the ids that are meant, and where the next one starts (b"": nowhere)."""
         records, following = self._shard.scroll(
             edge.ScrollRequest(
                 offset=UUID(bytes=after) if after else None,
                 limit=batch,
-                filter=_filter(where),
+                filter=_filter(chosen),
                 with_payload=False,
                 with_vector=False,
             )
@@ -328,12 +331,12 @@ class ShardOperations:
         return ids, vectors
 
     def _repaired_sample(self) -> bytes:
-        population = self.count(None)
+        population = self.count(EVERYTHING)
         if self._sample.needs_repair(population):
             after = b""
             self._sample.start_over()
             while True:
-                ids, after = self.scroll(None, after, 10_000)
+                ids, after = self.scroll(EVERYTHING, after, 10_000)
                 self._sample.add(ids)
                 if not after:
                     break

@@ -11,17 +11,23 @@ rows by the sheer number of its copies.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
-from math import fsum
+from itertools import accumulate
+from math import fsum, inf
 
-from search.index import Index, Payload, Where
+import numpy as np
+
+from search.index import Index, Payload
 from search.support import Support
 
-__all__ = ["Fold", "PayloadReader", "fold_support", "matches"]
+__all__ = ["Fold", "PayloadReader", "fold_support", "until"]
 
 _GROWTH = 4
+_ROUNDING = 1e-9
+"""More than a running sum of shares is ever off by."""
 _WHOLE = 6
 """Up to so many records a row, whole payloads are read at once: it spares a round trip."""
 
@@ -72,11 +78,6 @@ class PayloadReader:
         }
 
 
-def matches(payload: Payload, where: Where) -> bool:
-    """Whether every field of `where` has one of its values."""
-    return all(payload.get(field) in values for field, values in where.items())
-
-
 def fold_support(
     index: Index,
     support: Support,
@@ -86,6 +87,7 @@ def fold_support(
     fields: Sequence[str],
     window: int,
     keep: Callable[[Payload], bool] | None = None,
+    enough: float = inf,
 ) -> list[Fold]:
     """The `k` most influential images of a support, ties by similarity and then by id.
 
@@ -97,12 +99,16 @@ def fold_support(
         fields: payload fields that `keep` needs; ``sha256`` is always among those read.
         window: see above; grows until k images are found. The whole support with `keep`.
         keep: which records count, all by default.
+        enough: weight at which the caller will cut the rows off, see `until`; all `k` are found
+            nevertheless, because copies further out may change their order.
     """
     total = len(support.ids)
+    # Images fold records, so fewer of them than of records make up a weight.
+    wanted = k if keep is not None else min(k, 1 + _below(support, enough))
     width = total if keep is not None else min(max(window, k), total)
     while True:
         places: Sequence[int] = range(width)
-        payloads = reader.read(places, None if width <= _WHOLE * k else fields)
+        payloads = reader.read(places, None if width <= _WHOLE * wanted else fields)
         if keep is not None:
             places = [place for place in places if keep(payloads[place])]
         folds = _fold(places, payloads, support, k)
@@ -112,6 +118,21 @@ def fold_support(
     if width < total:
         folds = _with_far_copies(index, support, folds, payloads)
     return folds
+
+
+def until(folds: list[Fold], total: float, mass: float) -> list[Fold]:
+    """The first folds, up to and with the one at which their shares of `total` reach `mass`."""
+    shares = [fold.weight / total for fold in folds]
+    sums = list(accumulate(shares))
+    end = bisect_left(sums, mass - _ROUNDING)
+    while end < len(folds) and fsum(shares[: end + 1]) < mass:
+        end += 1
+    return folds[: end + 1]
+
+
+def _below(support: Support, enough: float) -> int:
+    """How many of the nearest records together weigh less than that."""
+    return int(np.searchsorted(np.cumsum(support.weights), enough))
 
 
 def _fold(

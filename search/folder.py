@@ -1,7 +1,8 @@
 """The data folder: where things lie in it, who is using it, and what it was built with.
 
 attrib.json                    version of this layout
-lock, lock.json                held by the one process that uses the folder
+lock, lock.json                held by the one process that uses the folder; what only reads, and
+                               has its index on a server, needs none of it
 ledger.sqlite                  what was ingested
 rejects.parquet                images that could not be used
 features/<dataset>/            base-feature shards (see `embed.shards`), unless `attrib.json` says
@@ -71,13 +72,13 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 class DataFolder:
-    """A data folder in use by this process, from `open` or `create` until `close`.
+    """A data folder in use by this process, from `open`, `read` or `create` until `close`.
 
     Attributes:
         root: the folder.
     """
 
-    def __init__(self, root: Path, lock: FileLock) -> None:
+    def __init__(self, root: Path, lock: FileLock | None) -> None:
         self.root = root
         self._lock = lock
 
@@ -89,17 +90,27 @@ class DataFolder:
             DataFolderError: there is none, it is damaged, or of a newer format.
             DataFolderBusyError: another process still used it after `wait_s` seconds.
         """
-        if not (root / "attrib.json").is_file():
-            raise DataFolderError(
-                f"{root} is no attrib data folder; make one with `attrib ingest SOURCE "
-                f"--data {root}`"
-            )
+        _check_there(root)
         folder = cls(root, _take(root, wait_s))
         try:
             folder.facts()
         except BaseException:
             folder.close()
             raise
+        return folder
+
+    @classmethod
+    def read(cls, root: Path) -> DataFolder:
+        """Read an existing data folder beside whoever uses it; nothing may be written.
+
+        All of its files are replaced whole. What may not be shared is an embedded index.
+
+        Raises:
+            DataFolderError: as `open`.
+        """
+        _check_there(root)
+        folder = cls(root, None)
+        folder.facts()
         return folder
 
     @classmethod
@@ -132,9 +143,14 @@ class DataFolder:
             raise
         return folder
 
+    @property
+    def shared(self) -> bool:
+        """Whether another process may be writing to it."""
+        return self._lock is None
+
     def close(self) -> None:
         """Let go of the folder. Calling it again does nothing."""
-        if self._lock.is_locked:
+        if self._lock is not None and self._lock.is_locked:
             with suppress(OSError):
                 (self.root / "lock.json").unlink(missing_ok=True)
             self._lock.release()
@@ -239,6 +255,13 @@ def reindex_lock(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_there(root: Path) -> None:
+    if not (root / "attrib.json").is_file():
+        raise DataFolderError(
+            f"{root} is no attrib data folder; make one with `attrib ingest SOURCE --data {root}`"
+        )
 
 
 def _take(root: Path, wait_s: float) -> FileLock:

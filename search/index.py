@@ -96,12 +96,14 @@ class Index(Protocol):
         limit: int,
         *,
         where: Where | None = None,
+        without: Where | None = None,
         exact: bool = False,
     ) -> list[Hits]:
         """The `limit` nearest points of each query, fewer only where the collection has fewer.
 
-        `queries`: (queries, dim). `exact`: compare with every point. A filtered search has full
-        recall: it is answered exactly where the graph could lose points.
+        `queries`: (queries, dim). `where`, `without`: only points that match the one and not the
+        other. `exact`: compare with every point. A filtered search has full recall: it is answered
+        exactly where the graph could lose points.
         """
         ...
 
@@ -115,8 +117,10 @@ class Index(Protocol):
         """(ids, dim) in the order of `ids`; an unknown id raises `IndexFailedError`."""
         ...
 
-    def count(self, where: Where | None = None) -> int:
-        """How many points match, exactly; a server's unfiltered count may be some seconds old."""
+    def count(self, where: Where | None = None, *, without: Where | None = None) -> int:
+        """How many points match, and do not match `without`, exactly; a server's count of all may
+        be some seconds old.
+        """
         ...
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
@@ -124,9 +128,14 @@ class Index(Protocol):
         ...
 
     def scroll(
-        self, where: Where | None = None, *, batch: int = 1000, start: UUID | None = None
+        self,
+        where: Where | None = None,
+        *,
+        without: Where | None = None,
+        batch: int = 1000,
+        start: UUID | None = None,
     ) -> Iterator[list[UUID]]:
-        """All matching ids from `start` on, in batches, in ascending order of id."""
+        """Ids that match, and do not match `without`, from `start` on, in batches, ascending."""
         ...
 
     def delete(self, ids: Sequence[UUID]) -> None:

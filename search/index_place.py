@@ -36,6 +36,7 @@ __all__ = [
     "index_settings",
     "new_index_settings",
     "new_place",
+    "on_server",
     "open_index",
     "remove_index",
     "server_place",
@@ -202,6 +203,18 @@ def open_index(
         fingerprint=model.feature_fingerprint if model else None,
         dim=model.dim if model else None,
     )
+
+
+def on_server(root: Path) -> bool:
+    """Whether the index of the data folder `root` is on a server.
+
+    Raises:
+        DataFolderError: as `server_place`.
+    """
+    current = root / "current"
+    if not current.is_file():
+        return False
+    return server_place(root / "collections" / current.read_text("utf-8").strip()) is not None
 
 
 def check_place(root: Path, url: IndexUrl) -> None:

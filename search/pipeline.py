@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ from search.admission import Origin
 from search.plan import Work, broken_signature, origin_of
 from search.writer import Batch, Failure, Finished, Message, Started
 
-__all__ = ["DecodePool", "Embeds", "IngestSettings", "Pipeline"]
+__all__ = ["DecodePool", "Embeds", "IngestSettings", "Pipeline", "in_advance"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Pipeline:
             WeightsError: the backbone fails.
         """
         ahead = 2 * self._settings.batch_size + self._settings.decode_threads
-        for event in _ahead(self._events(works), ahead):
+        for event in in_advance(self._events(works), ahead):
             if isinstance(event, Started):
                 self._put(event)
             elif isinstance(event, Finished):
@@ -189,9 +191,9 @@ def _downloading(
     yield from waiting
 
 
-def _ahead(events: Iterable[_Event], count: int) -> Iterator[_Event]:
+def in_advance(events: Iterable[T], count: int) -> Iterator[T]:
     """The events in order, each read `count` events before it is needed."""
-    waiting: deque[_Event] = deque()
+    waiting: deque[T] = deque()
     for event in events:
         waiting.append(event)
         if len(waiting) > count:

@@ -22,10 +22,10 @@ from search.checks import (
     check_fields,
     check_points,
     check_positive,
-    check_where,
     pack_ids,
     payload_sizes,
 )
+from search.chosen import EVERYTHING, Chosen, check_chosen
 from search.edge_tuning import QUERIES, Tuning
 from search.index import Features, Hits, IndexInfo, Payload, Sample, Where
 from search.index_url import IndexUrl
@@ -201,6 +201,7 @@ class ServerIndex:
         limit: int,
         *,
         where: Where | None = None,
+        without: Where | None = None,
         exact: bool = False,
     ) -> list[Hits]:
         """The `limit` nearest points of each query, (queries, dim); see `Index.search`.
@@ -211,7 +212,7 @@ class ServerIndex:
             IndexRefusedError: strict mode forbids an exact or so large a search.
         """
         check_positive("limit", limit)
-        chosen = check_where(where)
+        chosen = check_chosen(where, without)
         rows = check_features(queries, self.dim, "queries")
         self._check_open()
         limit = min(limit, self.count())
@@ -233,22 +234,25 @@ class ServerIndex:
         self._check_open()
         return self._points.vectors(ids)
 
-    def count(self, where: Where | None = None) -> int:
-        """How many points match.
+    def count(self, where: Where | None = None, *, without: Where | None = None) -> int:
+        """How many points match, and do not match `without`.
 
-        Exactly, but for this: an unfiltered count is remembered for ten seconds, in which other
-        processes may put points in; and where this one only reads, above a million points, it is
-        the server's own count, which is exact while nothing is being written or optimized.
+        Exactly, but for this: a count of all (less those of `without`) is remembered for ten
+        seconds, in which other processes may put points in; and where this one only reads, above a
+        million points, it is the server's own count, which is exact while nothing is being written
+        or optimized.
         """
-        chosen = check_where(where)
+        chosen = check_chosen(where, without)
         self._check_open()
-        if chosen is not None:
+        if chosen.where:
             return self._points.count(chosen)
+        if chosen.without:  # few, as a rule: counting the others would take the server long
+            return max(self.count() - self._points.count(Chosen(chosen.without)), 0)
         now = time.monotonic()
         if self._counted is None or now - self._counted[0] > _COUNT_S:
             points = self._state().points_count or 0
             if points <= _COUNT_ABOVE or self._writes:
-                points = self._points.count(None)
+                points = self._points.count(EVERYTHING)
             self._counted = (now, points)
         return self._counted[1]
 
@@ -260,11 +264,16 @@ class ServerIndex:
         return self._points.facet(field, min(limit, points)) if points else {}
 
     def scroll(
-        self, where: Where | None = None, *, batch: int = 1000, start: UUID | None = None
+        self,
+        where: Where | None = None,
+        *,
+        without: Where | None = None,
+        batch: int = 1000,
+        start: UUID | None = None,
     ) -> Iterator[list[UUID]]:
-        """All matching ids in batches, ascending, from `start` on."""
+        """Ids that match, and do not match `without`, in batches, ascending, from `start` on."""
         check_positive("batch", batch)
-        chosen = check_where(where)
+        chosen = check_chosen(where, without)
         self._check_open()
         return self._points.pages(chosen, batch, start)
 

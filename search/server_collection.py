@@ -22,6 +22,7 @@ __all__ = [
     "ServerFacts",
     "StrictLimits",
     "check_made_for",
+    "check_server",
     "check_version",
     "connect",
     "drop_collection",
@@ -133,6 +134,20 @@ def check_version(client: QdrantClient, calls: ServerCalls) -> str:
             f"{calls.where} is Qdrant {version}; attrib needs {needed} or newer: upgrade the server"
         )
     return version
+
+
+def check_server(url: IndexUrl, name: str) -> None:
+    """Return if a collection of that name can be asked for there, whether or not there is one.
+
+    Raises:
+        IndexFailedError: nothing answers, it is no Qdrant, too old, or refuses the key.
+    """
+    client, calls = connect(url), ServerCalls(url, CONNECT_S)
+    try:
+        check_version(client, calls)
+        calls("look for a collection", client.collection_exists, name)
+    finally:
+        client.close()
 
 
 def make_collection(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ import numpy as np
 from qdrant_client import QdrantClient, grpc, models
 
 from ingest.errors import IndexFailedError
+from search.chosen import Chosen
 from search.index import Features, Payload
 from search.server_calls import ServerCalls
 from search.server_collection import REQUEST_S, ServerFacts, is_local
@@ -18,7 +19,6 @@ from search.server_requests import (
     PLACE,
     condition,
     grpc_points,
-    matches_nothing,
     place_of,
     request_parts,
     rest_points,
@@ -116,15 +116,15 @@ class ServerPoints:
             rows[at] = row
         return rows
 
-    def count(self, where: Mapping[str, Sequence[str]] | None) -> int:
-        """How many match, exactly."""
-        if matches_nothing(where):
+    def count(self, chosen: Chosen) -> int:
+        """How many are meant, exactly."""
+        if chosen.is_nothing:
             return 0
         answer = self._calls(
             "count points",
             self._client.count,
             self._facts.name,
-            count_filter=condition(where),
+            count_filter=condition(chosen),
             exact=True,
         )
         return int(answer.count)
@@ -142,11 +142,9 @@ class ServerPoints:
         hits = [(str(hit.value), int(hit.count)) for hit in found.hits]
         return dict(sorted(hits, key=lambda hit: (-hit[1], hit[0])))
 
-    def pages(
-        self, where: Mapping[str, Sequence[str]] | None, batch: int, start: UUID | None
-    ) -> Iterator[list[UUID]]:
-        """Matching ids, ascending, from `start` on."""
-        if matches_nothing(where):
+    def pages(self, chosen: Chosen, batch: int, start: UUID | None) -> Iterator[list[UUID]]:
+        """The ids that are meant, ascending, from `start` on."""
+        if chosen.is_nothing:
             return
         following: Any = None if start is None else str(start)
         while True:
@@ -154,7 +152,7 @@ class ServerPoints:
                 "list points",
                 self._client.scroll,
                 self._facts.name,
-                scroll_filter=condition(where),
+                scroll_filter=condition(chosen),
                 limit=min(batch, self._facts.strict.query_limit or batch),
                 offset=following,
                 with_payload=False,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
+from search.chosen import Chosen
 from search.index import INDEXED_FIELDS, Features, Payload
 from search.sample import keys_from_bytes, places
 from search.server_settings import ServerSettings
@@ -22,7 +23,6 @@ __all__ = [
     "create_options",
     "field_indexes",
     "grpc_points",
-    "matches_nothing",
     "place_of",
     "request_parts",
     "rest_points",
@@ -115,21 +115,13 @@ def search_params(settings: ServerSettings, ef: int, exact: bool, filtered: bool
     )
 
 
-def condition(where: Mapping[str, Sequence[str]] | None) -> Any:  # noqa: ANN401
-    """A checked filter, None for no restriction."""
-    if not where:
+def condition(chosen: Chosen) -> Any:  # noqa: ANN401
+    """A filter, None for no restriction."""
+    if not chosen:
         return None
-    return models.Filter(
-        must=[
-            models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-            for field, values in where.items()
-        ]
-    )
-
-
-def matches_nothing(where: Mapping[str, Sequence[str]] | None) -> bool:
-    """Whether a field may have no value at all: then no point can match, and nothing is asked."""
-    return bool(where) and not all((where or {}).values())
+    # What is left out is a filter of its own: a point goes only if it matches in every field.
+    left_out: Any = [models.Filter(must=_fields(chosen.without))] if chosen.without else None
+    return models.Filter(must=_fields(chosen.where) or None, must_not=left_out)
 
 
 def place_of(packed: bytes) -> NDArray[np.int64]:
@@ -188,6 +180,13 @@ def grpc_points(
             )
         )
     return points
+
+
+def _fields(where: Mapping[str, Sequence[str]]) -> list[Any]:
+    return [
+        models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        for field, values in where.items()
+    ]
 
 
 def _float_prefix(dim: int) -> bytes:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
+from search.chosen import EVERYTHING, Chosen
 from search.edge_tuning import NEIGHBOURS, tune
 from search.index import Features, Hits
 from search.server_calls import ServerCalls
 from search.server_collection import ServerFacts, is_local
-from search.server_requests import condition, matches_nothing, search_params
+from search.server_requests import condition, search_params
 
 __all__ = ["ServerSearch"]
 
@@ -44,7 +45,7 @@ class ServerSearch:
         self,
         rows: Features,
         limit: int,
-        where: Mapping[str, Sequence[str]] | None,
+        chosen: Chosen,
         population: int,
         exact: bool,
     ) -> list[Hits]:
@@ -54,16 +55,16 @@ class ServerSearch:
             IndexRefusedError: strict mode forbids it.
             IndexFailedError: the server fails.
         """
-        if matches_nothing(where):
+        if chosen.is_nothing:
             return [Hits([], np.empty(0, np.float32)) for _ in rows]
-        exact = exact or self._loses_nothing(limit, where, population)
+        exact = exact or self._loses_nothing(limit, chosen, population)
         out = []
         # One more than asked for shows whether the limit cuts through equal similarities.
         asked = limit if limit == self._facts.strict.query_limit else limit + 1
         for row, points in zip(
-            rows, self._nearest(rows, asked, where, exact, self.ef), strict=True
+            rows, self._nearest(rows, asked, chosen, exact, self.ef), strict=True
         ):
-            points = self._follow_tie(row, points, limit, where, exact)
+            points = self._follow_tie(row, points, limit, chosen, exact)
             best = sorted([(-point.score, UUID(str(point.id)).bytes) for point in points])[:limit]
             similarities = -np.array([negative for negative, _ in best], dtype=np.float32)
             out.append(Hits([UUID(bytes=packed) for _, packed in best], similarities))
@@ -77,25 +78,23 @@ class ServerSearch:
         """
 
         def found(exact: bool, ef: int) -> list[set[bytes]]:
-            answers = self._nearest(rows, NEIGHBOURS, None, exact, ef, widen=False)
+            answers = self._nearest(rows, NEIGHBOURS, EVERYTHING, exact, ef, widen=False)
             return [{UUID(str(point.id)).bytes for point in points} for points in answers]
 
         truth = found(True, 0)
         return tune(self._facts.settings.ef, points, truth, lambda ef: found(False, ef)).ef
 
-    def _loses_nothing(
-        self, limit: int, where: Mapping[str, Sequence[str]] | None, population: int
-    ) -> bool:
+    def _loses_nothing(self, limit: int, chosen: Chosen, population: int) -> bool:
         """Whether comparing all is to be preferred: the graph would lose some or be no faster."""
         if not self._facts.strict.allow_exact:
             return False
         matching = population
-        if where:
+        if chosen:
             about = self._calls(
                 "count points",
                 self._client.count,
                 self._facts.name,
-                count_filter=condition(where),
+                count_filter=condition(chosen),
                 exact=False,
             ).count
             if about <= self._facts.settings.scan_below:
@@ -107,7 +106,7 @@ class ServerSearch:
         self,
         rows: NDArray[np.float32],
         limit: int,
-        where: Mapping[str, Sequence[str]] | None,
+        chosen: Chosen,
         exact: bool,
         ef: int,
         widen: bool = True,
@@ -119,7 +118,7 @@ class ServerSearch:
             ef = min(ef, strict.ef)
         params = None  # of which the local stand-in has no use: it compares every point
         if not self._local:
-            params = search_params(self._facts.settings, ef, exact, bool(where))
+            params = search_params(self._facts.settings, ef, exact, bool(chosen))
             if params.quantization and strict.oversampling is not None:
                 params.quantization.oversampling = min(
                     params.quantization.oversampling, strict.oversampling
@@ -134,7 +133,7 @@ class ServerSearch:
                     models.QueryRequest(
                         query=row.tolist(),
                         limit=limit,
-                        filter=condition(where),
+                        filter=condition(chosen),
                         params=params,
                         with_payload=False,
                         with_vector=False,
@@ -150,7 +149,7 @@ class ServerSearch:
         row: NDArray[np.float32],
         points: list[models.ScoredPoint],
         limit: int,
-        where: Mapping[str, Sequence[str]] | None,
+        chosen: Chosen,
         exact: bool,
     ) -> list[models.ScoredPoint]:
         """More hits, until those equal to the last one asked for are all there (or very many)."""
@@ -158,5 +157,5 @@ class ServerSearch:
         asked = limit + 1
         while len(points) == asked and points[-1].score == points[limit - 1].score and asked < most:
             asked = min(limit + 4 * (asked - limit), most)
-            [points] = self._nearest(row[None], asked, where, exact, self.ef)
+            [points] = self._nearest(row[None], asked, chosen, exact, self.ef)
         return points

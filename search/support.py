@@ -27,7 +27,8 @@ from embed.calibrator import Calibrator
 from ingest.errors import IndexRefusedError
 from search.answer import Method
 from search.calibration import Normaliser, cutoff, normaliser, weights
-from search.index import Features, Hits, Index, Sample, Where
+from search.index import Features, Hits, Sample, Where
+from search.others import Searched
 
 __all__ = ["Limits", "Support", "SupportFinder", "search_as_allowed"]
 
@@ -98,12 +99,12 @@ class SupportFinder:
     """Finds the `Support` of queries in one collection.
 
     Args:
-        index: the collection.
+        index: the collection, or what of it counts.
         calibrator: decides what has weight.
         limits: how much may be fetched.
     """
 
-    def __init__(self, index: Index, calibrator: Calibrator, limits: Limits) -> None:
+    def __init__(self, index: Searched, calibrator: Calibrator, limits: Limits) -> None:
         self._index = index
         self._calibrator = calibrator
         self._limits = limits
@@ -320,7 +321,7 @@ class SupportFinder:
 
 
 def search_as_allowed(
-    index: Index,
+    index: Searched,
     features: Features,
     limit: int,
     *,

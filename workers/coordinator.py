@@ -19,7 +19,8 @@ from search.plan import Work
 from workers.board import Board
 from workers.collector import Collector
 from workers.dispatch import CoordinatorSettings, Dispatcher, Flight
-from workers.jobs import Job, Jobs
+from workers.jobs import Job, Jobs, RunState
+from workers.rate import Rate
 from workers.results import (
     Done,
     Failed,
@@ -84,6 +85,7 @@ class Coordinator:
         self._notice = notice
         self._advance = advance
         self._flights: dict[int, Flight] = {}
+        self._rate = Rate()
         self._exhausted = False
         self._looked_at = 0.0
         self._dispatcher = Dispatcher(
@@ -114,10 +116,12 @@ class Coordinator:
         self._load()
         number = max(self._collection.ledger.next_shard(reserved=False), self._jobs.next_number())
         self._said = {"dataset": dataset, **totals, "left": len(self._flights)}
+        self._say("running")
         said_at = 0.0
         while True:
             self._heed_requests()
             if self.cancelled:
+                self._say("cancelled")
                 return
             number = self._plan(works, dataset, number)
             moved = self._look()
@@ -125,11 +129,11 @@ class Coordinator:
             self._dispatcher.talk()
             if self._exhausted and not self._flights:
                 self._dispatcher.last_words()
-                self._say(running=False)
+                self._say("finished")
                 return
             now = time.monotonic()
             if now - said_at > 1:
-                self._say(running=True)
+                self._say("running")
                 said_at = now
             if not moved:
                 time.sleep(_POLL_S)
@@ -271,6 +275,7 @@ class Coordinator:
     def _reach(self, flight: Flight, images: int) -> None:
         if images > flight.images:
             self._advance(images - flight.images)
+            self._rate.advance(images - flight.images)
             flight.images = images
 
     def _settle(self, jobs: Iterable[Job]) -> None:
@@ -284,16 +289,19 @@ class Coordinator:
 
     # -- people --------------------------------------------------------------------------------
 
-    def _say(self, *, running: bool) -> None:
-        counts = self.collector.counts
+    def _say(self, state: RunState) -> None:
+        counts, running = self.collector.counts, state == "running"
         self._jobs.set_progress(
             {
                 **self._said,
                 "running": running,
+                "state": state,
                 "redis": self._board.address,
                 "shards_done": counts.shards,
                 "images_done": counts.images + counts.rejected + counts.buried,
                 "rejected": counts.rejected,
+                "images_reached": self._rate.total,
+                "rate": self._rate.recent if running else self._rate.average,
                 "workers": self._dispatcher.workers,
                 "away": self._dispatcher.away,
             }

@@ -114,7 +114,9 @@ def _ending(collection: Collection, jobs: Jobs, dataset: str) -> Iterator[None]:
     try:
         yield
     finally:
-        jobs.set_progress({**jobs.progress(), "running": False})
+        said = jobs.progress()
+        state = "stopped" if said.get("running") else said.get("state", "stopped")
+        jobs.set_progress({**said, "running": False, "state": state})
     collection.ledger.reserve(jobs.next_number() or None)
     _tidy(collection, jobs, dataset)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ingest.errors import WorkersError
 from workers.board import Beat, Board, WorkerState
 from workers.order import Order
+from workers.rate import Rate
 
 __all__ = ["Heartbeat"]
 
 _EVERY_S = 3.0
 _WORKER_LEASE_S = 15.0
-_RATE_OVER_S = 60.0
+_IDLE_S = 5.0  # longer than from one shard to the next
 
 
 class Heartbeat:
@@ -34,8 +34,8 @@ class Heartbeat:
         self._name = name
         self._order: Order | None = None
         self._images = 0
-        self._total = 0
-        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._rate = Rate()
+        self._idle_since = time.monotonic()
         self._lost = False
         self._mutex = threading.Lock()
         self._wake = threading.Event()
@@ -68,6 +68,7 @@ class Heartbeat:
         finally:
             with self._mutex:
                 self._order = None
+                self._idle_since = time.monotonic()
             self.stage = ""
             with suppress(WorkersError):
                 self._board.still(order.plan, order.spec.number)
@@ -76,7 +77,7 @@ class Heartbeat:
         """So many more images of the shard are done."""
         with self._mutex:
             self._images += images
-            self._total += images
+            self._rate.advance(images)
 
     @property
     def lost(self) -> bool:
@@ -93,13 +94,10 @@ class Heartbeat:
 
     def _beat(self) -> None:
         with self._mutex:
-            order, images, total = self._order, self._images, self._total
-        now = time.monotonic()
-        self._history.append((now, total))
-        while self._history[0][0] < now - _RATE_OVER_S and len(self._history) > 2:
-            self._history.popleft()
-        then, before = self._history[0]
-        rate = (total - before) / (now - then) if now > then else 0.0
+            order, images = self._order, self._images
+            if order is None and time.monotonic() - self._idle_since > _IDLE_S:
+                self._rate.rest()
+            total, rate = self._rate.total, self._rate.recent
         name = order.spec.name if order else ""
         self._board.live(
             WorkerState(self._name, self.device, total, round(rate, 2), name), _WORKER_LEASE_S

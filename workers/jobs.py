@@ -23,9 +23,10 @@ from filelock import FileLock, Timeout
 from ingest.errors import DataFolderBusyError, DataFolderError
 from workers.shard_spec import ShardSpec, dump_spec, load_spec, pack, unpack
 
-__all__ = ["Job", "Jobs", "coordinating", "jobs_path"]
+__all__ = ["Job", "Jobs", "RunState", "coordinating", "jobs_path"]
 
 FORMAT = 1
+_OTHERS_LOOK_S = 0.5  # `attrib status` holds the lock for a moment
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (
@@ -47,6 +48,7 @@ CREATE INDEX IF NOT EXISTS shards_by_state ON shards (state);
 """
 
 State = Literal["planned", "sent", "dead"]
+RunState = Literal["running", "finished", "cancelled", "stopped"]
 
 
 @dataclass
@@ -264,9 +266,9 @@ def coordinating(root: Path) -> Iterator[None]:
     Raises:
         DataFolderBusyError: another one does.
     """
-    lock = FileLock(root / "jobs.lock", timeout=0)
+    lock = FileLock(root / "jobs.lock", timeout=_OTHERS_LOOK_S)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.05)
     except Timeout as exc:
         raise DataFolderBusyError(
             f"an ingest with workers is running on {root}; `attrib status --data {root}` shows it"

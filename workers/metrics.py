@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ingest.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
-__all__ = ["FOLDER_VARIABLE", "Metrics", "serve"]
+__all__ = ["FOLDER_VARIABLE", "Metrics", "serve", "serving"]
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -96,15 +99,33 @@ def serve(port: int, address: str, alive: Callable[[], dict[str, int]]) -> Itera
     """Serve the sums of all processes that write into the folder; `alive`: processes by device.
 
     Raises:
-        OSError: the port is taken.
+        UsageError: the port is taken.
     """
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=os.environ[FOLDER_VARIABLE])  # type: ignore[no-untyped-call]
     registry.register(_Up(alive))
-    server, thread = start_http_server(port, address, registry=registry)
+    with serving(registry, port, address):
+        yield
+
+
+@contextmanager
+def serving(registry: CollectorRegistry, port: int, address: str) -> Iterator[None]:
+    """Serve what is registered.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, address, registry=registry)
+    except OSError as exc:
+        raise UsageError(
+            f"port {port} cannot be served: {exc.strerror}; choose another --metrics-port"
+        ) from exc
     try:
         yield
     finally:

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import WorkersError
+from ingest.errors import DataFolderError, WorkersError
 from workers.board import Board, WorkerState
-from workers.jobs import Jobs, jobs_path
-from workers.requests import has_jobs
+from workers.jobs import Jobs, RunState, jobs_path
+from workers.requests import has_jobs, is_coordinated
 
 __all__ = ["DeadLetter", "Status", "status_of"]
 
@@ -39,6 +39,8 @@ class Status:
 
     Attributes:
         running: whether a coordinator is at work.
+        state: running, or how it ended: finished, with dead letters or without; cancelled; or
+            stopped, and the same command goes on.
         dataset: that it ingests.
         done: shards that are in, of this run.
         at_work: shards that workers have.
@@ -47,7 +49,8 @@ class Status:
         images: that are done, of this run.
         images_total: of this run; None where it is not known beforehand.
         rejected: images of this run that could not be used.
-        rate: images per second, of all workers that live.
+        rate: images per second, of the last minute while it runs, and then of the whole run; what
+            comes before the first images does not count.
         remaining_s: until the end, at that rate; None where it cannot be told.
         workers: that live.
         refusals: why workers do no work, by worker.
@@ -56,6 +59,7 @@ class Status:
     """
 
     running: bool
+    state: RunState
     dataset: str
     done: int
     at_work: int
@@ -77,7 +81,7 @@ class Status:
 
 
 def status_of(root: Path, board: Board) -> Status:
-    """The state of a data folder's ingest. Nothing is locked, changed or waited for.
+    """The state of a data folder's ingest. Nothing is changed or waited for.
 
     Raises:
         DataFolderError: no data folder, or one that workers never worked for.
@@ -98,13 +102,15 @@ def status_of(root: Path, board: Board) -> Status:
         at_work = sum(beat is not None for beat in board.beats(plan, sent))
     except WorkersError as exc:
         why = str(exc)
-    rate = sum(worker.rate for worker in workers)
+    rate = float(said.get("rate", 0.0))
     total = said.get("shards_total")
     total = None if total is None else total + said.get("left", 0)
     done, images = said.get("shards_done", 0), said.get("images_done", 0)
-    running = bool(said.get("running"))
+    state = _state(root, said)
+    running = state == "running"
     return Status(
         running=running,
+        state=state,
         dataset=said.get("dataset", ""),
         done=done,
         at_work=at_work,
@@ -122,13 +128,25 @@ def status_of(root: Path, board: Board) -> Status:
     )
 
 
+def _state(root: Path, said: dict[str, Any]) -> RunState:
+    """What the coordinator last said, unless it was killed since."""
+    if not said.get("running"):
+        state: RunState = said.get("state", "stopped")
+        return state
+    try:
+        return "running" if is_coordinated(root) else "stopped"
+    except DataFolderError:  # this process may not write there: nothing else is known
+        return "running"
+
+
 def _remaining(said: dict[str, Any], total: int | None, dead: int, rate: float) -> float | None:
     """In seconds: by images where they are counted, else by shards as large as those so far."""
     if rate <= 0 or total is None:
         return None
     done, images = int(said.get("shards_done", 0)), int(said.get("images_done", 0))
+    reached = max(images, int(said.get("images_reached", 0)))
     if said.get("images_total") is not None and not said.get("left"):
-        return max(0.0, (int(said["images_total"]) - images) / rate)
+        return max(0.0, (int(said["images_total"]) - reached) / rate)
     if not done:
         return None
     return max(0.0, (total - dead - done) * (images / done) / rate)

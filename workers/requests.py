@@ -91,5 +91,7 @@ def cancel(root: Path, board: Board) -> int:
                     discard(folder.features(job.dataset), jobs.plan, job.number)
             with closing(Ledger(folder.ledger)) as ledger:
                 ledger.reserve(jobs.next_number() or None)
+        if gone:
+            jobs.set_progress({**jobs.progress(), "running": False, "state": "cancelled"})
         board.forget(jobs.plan, [job.number for job in gone])
         return len(gone)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import AttribError, UsageError, WorkersError
+from ingest.errors import AttribError, WorkersError
 from ingest.storage import location
 from workers.board import Board
 from workers.child import REDIS_VARIABLE, REFUSED, ChildConfig
@@ -282,12 +282,6 @@ def _metrics(
         return up
 
     port = settings.metrics_port or 0
-    with ExitStack() as served:
-        metrics = Metrics()
-        try:
-            served.enter_context(serve(port, settings.metrics_address or "0.0.0.0", alive))
-        except OSError as exc:
-            raise UsageError(
-                f"port {port} cannot be served: {exc.strerror}; choose another --metrics-port"
-            ) from exc
+    metrics = Metrics()
+    with serve(port, settings.metrics_address or "0.0.0.0", alive):
         yield metrics

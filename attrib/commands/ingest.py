@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, IndexOption, JsonOption, RedisOption
+from attrib.options import (
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    IndexOption,
+    JsonOption,
+    MaxBytesOption,
+    MaxPixelsOption,
+    PrecisionOption,
+    RedisOption,
+    ThreadsOption,
+)
 
 if TYPE_CHECKING:
     from attrib.through_workers import ThroughWorkers
@@ -80,7 +91,7 @@ def ingest(
             "until they change.",
         ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images embedded at once.")] = _BATCH_SIZE,
+    batch_size: BatchSizeOption = _BATCH_SIZE,
     shard_size: Annotated[
         int | None,
         typer.Option(
@@ -89,22 +100,9 @@ def ingest(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Threads that read and decode. [default: the cores]", show_default=False
-        ),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto is the fastest that keeps the features."),
-    ] = "auto",
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
     index: IndexOption = None,
     index_shards: Annotated[
         int | None,
@@ -136,10 +134,8 @@ def ingest(
             show_default=False,
         ),
     ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Reject images of more pixels.")
-    ] = _MAX_PIXELS,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Reject files of more bytes.")] = _MAX_BYTES,
+    max_pixels: MaxPixelsOption = _MAX_PIXELS,
+    max_bytes: MaxBytesOption = _MAX_BYTES,
     no_calibrate: Annotated[
         bool,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, parse_where
+from attrib.options import DataOption, ExactOption, ExpectedModelOption, JsonOption, parse_where
 
 if TYPE_CHECKING:
     from attrib.client import Connected
@@ -30,6 +30,20 @@ def query(
             "dataset, ...). Repeat for more; shares stay shares of the whole training set."
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Answer as if the training images of which field=value holds were not in the "
+            "collection; nothing is changed. Repeat for more, as --where."
+        ),
+    ] = None,
+    mass: Annotated[
+        float | None,
+        typer.Option(
+            help="End the rows where they carry this share of the influence, such as 0.99.",
+            show_default=False,
+        ),
+    ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(help="Sum the influence of the whole support by a field, such as creator."),
@@ -38,17 +52,8 @@ def query(
         Path | None,
         typer.Option(help="Draw the answer into this file (.png, .jpg, .webp); a folder for many."),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every training image.")
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="ATTRIB_MODEL",
-            help="Refuse to answer with another model than this. [default: the data folder's]",
-            show_default=False,
-        ),
-    ] = None,
+    exact: ExactOption = False,
+    model: ExpectedModelOption = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -69,10 +74,12 @@ def query(
     """
     from attrib.console import print_json
     from ingest.errors import EmptyQueryError, ImageError, RunError, SourceError
+    from search.checks import check_mass
 
     if k < 1:
         raise EmptyQueryError(f"k must be at least 1, not {k}")
-    conditions = parse_where(where or [])
+    check_mass(mass)
+    conditions, left_out = parse_where(where or []), parse_where(without or [], "--without")
     failed = 0
     answers: list[Attribution] = []
     with _opened(data, server, model) as opened:
@@ -90,7 +97,9 @@ def query(
                 [image for _, image in loaded],
                 names=[str(path) for path, _ in loaded],
                 k=k,
+                mass=mass,
                 where=conditions,
+                without=left_out,
                 group_by=group_by,
                 exact=exact,
             )
@@ -210,6 +219,17 @@ def _in_words(answer: Attribution) -> list[str]:
         f"(tau {calibrator['tau']:g}, b {calibrator['b']:g})"
     )
     lines = [method, f"model {answer.model}; {calibrated}"]
+    if answer.without:
+        from search.chosen import filter_in_words
+
+        gone = int(answer.index["points"]) - answer.population
+        lines.insert(
+            0,
+            f"as if {counted(gone, 'training image')} with {filter_in_words(answer.without)} were "
+            "not in the collection; nothing was changed"
+            if gone
+            else f"no training image has {filter_in_words(answer.without)}: nothing was left out",
+        )
     if answer.where and not answer.rows:
         lines.insert(0, "no training image that fits --where has influence")
     return lines

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, RedisOption
+from attrib.options import DataOption, JsonOption, PrecisionOption, RedisOption
 
 if TYPE_CHECKING:
     from search.ingestion import Embeds
@@ -39,10 +39,7 @@ def worker(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto is the fastest that keeps the features."),
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     name: Annotated[
         str | None,
         typer.Option(
@@ -87,28 +84,47 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it anew every two seconds, until stopped.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Serve the plan as a whole for Prometheus at this port of 127.0.0.1, until "
+            "stopped.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show how far an ingest with workers is: shards, images per second, each worker."""
     import time
-    from contextlib import closing
+    from contextlib import ExitStack, closing
 
     from attrib.console import print_json
     from workers.board import Board
     from workers.progress import status_of
 
-    with closing(Board(redis)) as board:
+    with ExitStack() as opened:
+        board = opened.enter_context(closing(Board(redis)))
+        now = status_of(data, board)
+        if metrics_port is not None:
+            from workers.plan_metrics import serve_plan
+
+            address = opened.enter_context(serve_plan(data, board, metrics_port))
+            warn(f"metrics at {address}, until stopped")
         while True:
-            now = status_of(data, board)
             if watch and not json:
                 typer.echo("\x1b[2J\x1b[H", nl=False)
             if json:
                 print_json(now.to_dict())
             else:
                 _show(now)
+            while metrics_port is not None and not watch:
+                time.sleep(3600)
             if not watch:
                 return
             time.sleep(2)
+            now = status_of(data, board)
 
 
 @ends_in_one_line
@@ -174,15 +190,14 @@ def _nothing() -> Embeds:
 def _show(now: Status) -> None:
     from attrib.console import plain, table
 
-    state = "running" if now.running else "not running"
     total = "" if now.total is None else f" of {now.total:,}"
     images = "" if now.images_total is None else f" of {now.images_total:,}"
     lines = {
-        "ingest": f"{state}{f', dataset {now.dataset}' if now.dataset else ''}",
+        "ingest": f"{_state(now)}{f', dataset {now.dataset}' if now.dataset else ''}",
         "shards": f"{now.done:,}{total} done, {now.at_work:,} at work, {now.waiting:,} waiting, "
         f"{len(now.dead):,} dead letters",
         "images": f"{now.images:,}{images} done, {now.rejected:,} of them rejected",
-        "rate": f"{now.rate:,.0f} images/s, {_remaining(now.remaining_s)}",
+        "rate": f"{now.rate:,.0f} images/s{_remaining(now)}",
     }
     for name, text in lines.items():
         typer.echo(f"{name:8} {text}")
@@ -196,7 +211,7 @@ def _show(now: Status) -> None:
                 for one in now.workers
             ],
         )
-    else:
+    elif now.running:
         warn("no worker answers; start one with `attrib worker`")
     for name, why in now.refusals.items():
         warn(f"worker {plain(name)} refuses: {plain(why)}")
@@ -207,9 +222,21 @@ def _show(now: Status) -> None:
         )
 
 
-def _remaining(seconds: float | None) -> str:
-    if seconds is None:
-        return "remaining time unknown"
-    minutes, rest = divmod(round(seconds), 60)
+def _state(now: Status) -> str:
+    from attrib.console import counted
+
+    if now.state == "stopped":
+        return "stopped; the same command goes on"
+    if now.state == "finished" and now.dead:
+        return f"finished, but for {counted(len(now.dead), 'dead letter')}"
+    return now.state
+
+
+def _remaining(now: Status) -> str:
+    if not now.running:
+        return " on average"
+    if now.remaining_s is None:
+        return ", remaining time unknown"
+    minutes, rest = divmod(round(now.remaining_s), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:d}:{minutes:02d}:{rest:02d} remaining"
+    return f", {hours:d}:{minutes:02d}:{rest:02d} remaining"

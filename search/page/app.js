@@ -5,6 +5,7 @@ import { announce, byId, h } from "./dom.js";
 import { readyDetails, showDetails } from "./details.js";
 import { copy, csv, drawPicture, fileName, save } from "./exports.js";
 import { readyIntake } from "./intake.js";
+import { findNear, folded, readyNear, showNear } from "./near.js";
 import { addFilter, adopt, readySettings, settings, showChoices } from "./settings.js";
 import { readyShares, showShares } from "./shares.js";
 import { showTable } from "./table.js";
@@ -34,6 +35,8 @@ async function ask(fresh) {
     const found = await attribute(image, settings, signal);
     given.set(found.id, image);
     remember(found);
+    await findNear(found, () => lookAgain(found));
+    if (signal.aborted) return;
     const place = `#a=${found.id}`;
     if (location.hash !== place) history[fresh ? "pushState" : "replaceState"](null, "", place);
     show(found, fresh);
@@ -64,6 +67,8 @@ async function follow() {
   try {
     const found = await kept(id, signal);
     remember(found);
+    await findNear(found, () => lookAgain(found));
+    if (signal.aborted) return;
     adopt(found);
     show(found, true);
   } catch (error) {
@@ -147,7 +152,6 @@ function show(found, fresh) {
   answer = found;
   const frozen = image === null;
   const filter = frozen ? null : addFilter;
-  const open = (row) => showDetails(answer, row, filter);
   const name = lastPart(found.query) || "the image";
   byId("intake").hidden = true;
   byId("answer").hidden = false;
@@ -158,8 +162,7 @@ function show(found, fresh) {
   showMethod(found);
   showChoices(found, frozen);
   showShares(found, { filter, frozen });
-  showTable(found, open);
-  showWall(found, open);
+  showImages();
   const first = found.rows[0];
   const top = first ? ` Most influential: ${title(first)} by ${creators(first)}, ${percent(first.influence)}.` : "";
   announce(`${byId("headline").textContent} ${byId("summary").textContent}${top}`);
@@ -167,6 +170,21 @@ function show(found, fresh) {
     scrollTo({ top: 0 });
     byId("headline").focus({ preventScroll: true });
   }
+}
+
+/** The wall and the table, near-equal images folded or not. */
+function showImages() {
+  const looked = folded(answer);
+  const filter = image === null ? null : addFilter;
+  const open = (row) => showDetails(looked, row, filter);
+  showNear(answer);
+  showTable(looked, open);
+  showWall(looked, open);
+}
+
+/** Once more, if it is still this answer: what is near-equal became known late. */
+function lookAgain(found) {
+  if (answer === found) showImages();
 }
 
 let shownFile = null; // object URL of the query image
@@ -224,7 +242,7 @@ const TOOLS = {
   "copy-link": async () => copy(new URL(`/#a=${answer.id}`, location.href).href),
   "copy-json": async () => copy(JSON.stringify(answer, null, 2)),
   "save-csv": async () => save(new Blob(["\ufeff", csv(answer)], { type: "text/csv" }), fileName(answer, "csv")),
-  "save-picture": async () => save(await drawPicture(answer, byId("query-image")), fileName(answer, "png")),
+  "save-picture": async () => save(await drawPicture(folded(answer), byId("query-image")), fileName(answer, "png")),
 };
 
 function readyTools() {
@@ -257,6 +275,10 @@ async function showCollection() {
 readyWall();
 readyDetails();
 readyTools();
+readyNear(() => {
+  showImages();
+  announce(byId("near-count").textContent);
+});
 readySettings(() => ask(false));
 readyShares((field) => {
   settings.groupBy = field;

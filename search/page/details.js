@@ -2,7 +2,7 @@
 
 import { showImage } from "./api.js";
 import { byId, h, outwardLink } from "./dom.js";
-import { clean, count, creators, percent, range, title, unknown } from "./words.js";
+import { clean, copies, count, creators, percent, range, title, unknown } from "./words.js";
 
 const OWNERS = 20;
 
@@ -12,26 +12,34 @@ export function showDetails(answer, row, filter) {
   const close = () => dialog.close();
   const facts = h("dl", { class: "facts" });
   const fact = (name, ...values) => facts.append(h("div", {}, h("dt", {}, name), h("dd", {}, ...values)));
-  const span = answer.method === "estimated" ? range(row.interval) : "";
-  fact("Influence", h("strong", {}, percent(row.influence)), span ? ` (${span})` : "");
-  fact("Similarity", row.similarity.toFixed(4));
-  if (row.width > 0) fact("Size", `${count(row.width)} × ${count(row.height)} pixels`);
-  if (row.sha256) fact("SHA-256", h("code", {}, row.sha256));
+  const number = (one) => {
+    const span = answer.method === "estimated" ? range(one.interval) : "";
+    return [h("strong", {}, percent(one.influence)), span ? ` (${span})` : ""];
+  };
+  fact("Influence", ...number(row), row.members ? " together" : "");
+  fact("Similarity", row.similarity.toFixed(4), row.members ? ", of the most influential" : "");
+  if (!row.members) identity(row, fact);
 
-  const records = row.owners.slice(0, OWNERS).map((owner) => record(owner, row, filter, close));
-  const more = row.owners.length - records.length;
+  const shown = row.owners.slice(0, OWNERS);
+  const only = filter && ((field, value) => (dialog.close(), filter(field, value)));
+  const records = row.members
+    ? row.members.flatMap((one) => {
+        const its = one.owners.filter((owner) => shown.includes(owner));
+        return its.length > 0 ? [member(one, its, number(one), only)] : [];
+      })
+    : shown.map((owner) => record(owner, row, only));
+  const more = row.owners.length - shown.length;
   dialog.replaceChildren(
     h("div", { class: "details-head" },
-      h("p", { class: "rank" }, `Training image ${row.rank} of ${count(answer.rows.length)}`),
+      h("p", { class: "rank" },
+        `Training image ${row.rank} of ${count(answer.given ?? answer.rows.length)}`),
       h("button", { type: "button", class: "quiet", onclick: close }, "Close")),
     h("div", { class: "details-body" },
       picture(row),
       h("div", { class: "details-text" },
         h("h2", { id: "details-title" }, h("bdi", {}, title(row))),
         facts,
-        row.owners.length > 1
-          ? h("h3", {}, `${count(row.owners.length)} equal copies, each with its record`)
-          : null,
+        copies(row) ? h("h3", {}, `${copies(row)}, each with its record`) : null,
         records,
         more > 0 ? h("p", { class: "hint" }, `and ${count(more)} more; the JSON has them all.`) : null,
         h("div", { class: "actions" }, step(answer, row, -1, filter), step(answer, row, 1, filter)))),
@@ -56,7 +64,28 @@ function picture(row) {
   return frame;
 }
 
-function record(owner, row, filter, close) {
+function identity(row, fact) {
+  if (row.width > 0) fact("Size", `${count(row.width)} × ${count(row.height)} pixels`);
+  if (row.sha256) fact("SHA-256", h("code", {}, row.sha256));
+}
+
+/** One of several near-equal images, with what is its own. */
+function member(row, owners, number, only) {
+  const facts = h("dl", { class: "facts" });
+  identity(row, (name, value) => facts.append(h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  const image = h("img", { alt: "" });
+  if (row.thumbnail) showImage(image, row.thumbnail);
+  return h(
+    "section",
+    { class: "member", "aria-label": `Training image ${row.rank}` },
+    image,
+    h("p", {}, ...number, h("span", { class: "hint" }, ` similarity ${row.similarity.toFixed(4)}`)),
+    facts,
+    owners.map((owner) => record(owner, row, only)),
+  );
+}
+
+function record(owner, row, filter) {
   const list = h("dl", { class: "facts" });
   const only = (field) =>
     filter && owner[field]
@@ -66,10 +95,7 @@ function record(owner, row, filter, close) {
             type: "button",
             class: "quiet small",
             "aria-label": `Show only ${clean(owner[field])}`,
-            onclick: () => {
-              close();
-              filter(field, owner[field]);
-            },
+            onclick: () => filter(field, owner[field]),
           },
           "only these",
         )

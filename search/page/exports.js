@@ -96,7 +96,7 @@ export async function drawPicture(answer, query) {
   const left = margin + 128 + 28;
   const shown = answer.rows.reduce((sum, row) => sum + row.influence, 0);
   write(pen, clean(lastPart(answer.query)), left, 68, width - left - margin, font(28, 650), "#1c1f23");
-  write(pen, `${images(answer.rows.length)} shown carry ${percent(shown)} of the influence, remaining ${percent(answer.remaining)}`,
+  write(pen, `${images(answer.given ?? answer.rows.length)} shown carry ${percent(shown)} of the influence, remaining ${percent(answer.remaining)}`,
     left, 106, width - left - margin, font(20), "#3c4248");
   write(pen, `${answer.method}, ${images(answer.population)}, model ${clean(answer.model)}`,
     left, 138, width - left - margin, font(17), "#5a6169");

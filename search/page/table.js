@@ -1,7 +1,7 @@
 // The same rows as text.
 
 import { byId, h } from "./dom.js";
-import { creators, percent, range, title, unknown, clean } from "./words.js";
+import { copies, creators, percent, range, title, unknown, clean } from "./words.js";
 
 export function showTable(answer, open) {
   const estimated = answer.method === "estimated";
@@ -22,7 +22,7 @@ export function showTable(answer, open) {
       ),
       h("td", {}, h("bdi", {}, creators(row))),
       h("td", {}, h("bdi", {}, clean(row.owners[0].licence) || unknown("licence"))),
-      h("td", { class: "number" }, String(row.owners.length)),
+      h("td", { class: "number" }, row.members ? copies(row) : String(row.owners.length)),
     );
   const last = h(
     "tr",

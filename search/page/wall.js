@@ -3,7 +3,7 @@
 import { showImage } from "./api.js";
 import { byId, h } from "./dom.js";
 import { snapped, tilesOf } from "./treemap.js";
-import { count, creators, images, percent, range, title } from "./words.js";
+import { copies, count, creators, images, percent, range, title } from "./words.js";
 
 const LEAST = 30; // pixels: a training image with a shorter side is folded with the others
 const LABEL = { width: 64, height: 40 }; // smallest tile that carries its percentage
@@ -21,11 +21,11 @@ const pictures = new Map(); // path of a thumbnail -> <img>, so that laying out 
 
 /** Shows the answer; `onOpen(row)` is called for the training image that is chosen. */
 export function showWall(next, onOpen) {
+  if (answer?.id !== next.id) pictures.clear();
   answer = next;
   open = onOpen;
   view = { from: 0, alone: false };
   back.length = 0;
-  pictures.clear();
   layOut();
 }
 
@@ -113,7 +113,8 @@ function button(tile) {
     shown.classList.toggle("whole", whole);
     made.append(shown);
     if (row.owners.length > 1 && fits(LABEL)) {
-      made.append(h("span", { class: "copies" }, `× ${count(row.owners.length)}`));
+      const number = row.members ? `≈ ${count(row.members.length)}` : `× ${count(row.owners.length)}`;
+      made.append(h("span", { class: "copies" }, number));
     }
     if (fits(NAME)) made.append(h("span", { class: "who" }, creators(row)));
     made.addEventListener("click", () => open(row));
@@ -154,8 +155,8 @@ const noPicture = (row, named) =>
   h("span", { class: "no-picture" }, named ? h("bdi", {}, title(row)) : null);
 
 function inWords(row) {
-  const copies = row.owners.length > 1 ? `, ${count(row.owners.length)} equal copies` : "";
-  return `${row.rank}. ${percent(row.influence)}: ${title(row)}, by ${creators(row)}${copies}`;
+  const many = copies(row) ? `, ${copies(row)}` : "";
+  return `${row.rank}. ${percent(row.influence)}: ${title(row)}, by ${creators(row)}${many}`;
 }
 
 /** The line below the wall: what is under the pointer or has the focus. */
@@ -172,6 +173,7 @@ function tell(tile) {
       h("bdi", { class: "readout-title" }, title(row)),
       h("bdi", { class: "hint" }, creators(row)),
       h("span", { class: "hint" }, `similarity ${row.similarity.toFixed(3)}`),
+      row.members ? h("span", { class: "hint" }, copies(row)) : "",
     );
   } else {
     const words =

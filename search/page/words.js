@@ -43,6 +43,12 @@ export function creators(row) {
   return names.join("; ") || unknown("creator");
 }
 
+/** How many images a row stands for: '' for one. */
+export function copies(row) {
+  if (row.members) return `${count(row.members.length)} near-equal images`;
+  return row.owners.length > 1 ? `${count(row.owners.length)} equal copies` : "";
+}
+
 /** What a row is called: its caption, else its key; the beginning where that is long. */
 export function title(row) {
   const words = clean(row.owners[0].caption) || clean(row.owners[0].key);

@@ -27,12 +27,20 @@ class Batcher(Generic[T, R]):
         run: from items to their results, in order; called in one thread, which is the only one.
         largest: batch.
         wait_s: how long to wait for further items while there are fewer.
+        coming: whether there may be further ones soon; who is alone does not wait.
     """
 
     def __init__(
-        self, name: str, run: Callable[[Sequence[T]], Iterable[R]], *, largest: int, wait_s: float
+        self,
+        name: str,
+        run: Callable[[Sequence[T]], Iterable[R]],
+        *,
+        largest: int,
+        wait_s: float,
+        coming: Callable[[], bool] = lambda: True,
     ) -> None:
         self._run = run
+        self._coming = coming
         self._largest = largest
         self._wait_s = wait_s
         self._waiting: queue.SimpleQueue[tuple[T, Future[R]] | None] = queue.SimpleQueue()
@@ -80,8 +88,9 @@ class Batcher(Generic[T, R]):
             batch = [first]
             until = time.monotonic() + self._wait_s
             while len(batch) < self._largest:
+                left = until - time.monotonic() if self._coming() else 0
                 try:
-                    entry = self._waiting.get(timeout=max(until - time.monotonic(), 0))
+                    entry = self._waiting.get(timeout=max(left, 0))
                 except queue.Empty:
                     break
                 if entry is None:

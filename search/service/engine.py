@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -26,7 +26,7 @@ from embed.model import AttributionModel
 from embed.shard_files import exists
 from embed.shards import read_thumbnails, shard_paths
 from ingest.decode import decode
-from ingest.errors import UsageError
+from ingest.errors import DataFolderBusyError, UsageError
 from search.answer import Attribution
 from search.attribution import Attributor
 from search.collection import Collection
@@ -39,7 +39,7 @@ from search.service.metrics import Metrics
 from search.service.problems import Problem
 from search.service.settings import ServiceSettings
 
-__all__ = ["Asked", "Engine", "QueryImage", "Wanted"]
+__all__ = ["Asked", "Engine", "Filter", "QueryImage", "Wanted"]
 
 T = TypeVar("T")
 
@@ -47,18 +47,20 @@ _THUMBNAIL_CACHE_BYTES = 32 * 1024 * 1024
 _QUERY_SIDE = 384
 
 
+Filter: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""Fields and their values, as `search.index.Where`, to be compared."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What an answer is to contain."""
 
     k: int = 50
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    mass: float | None = None
+    where: Filter = ()
+    without: Filter = ()
     group_by: str = ""
     exact: bool = False
-
-    def filter(self) -> Where | None:
-        """As `Attributor.attribute` takes it."""
-        return {field: list(values) for field, values in self.where} or None
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ class Engine:
         self._loaded: Collection | None = None
         self._attributor: Attributor | None = None
         self._clock = Clock()
+        self._decoding = 0  # images that the model may soon have; changed in the event loop alone
         # Takedowns and searches take turns: an answer must not lose a training image half-way.
         self._index_turn = threading.Lock()
+        self._mark = (0, 0)
         self._thumbnails: Kept[bytes] = Kept(_THUMBNAIL_CACHE_BYTES)
         self._with_thumbnails: dict[tuple[str, int], bool] = {}
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "attrib-decode")
@@ -112,6 +116,7 @@ class Engine:
             self._embed,
             largest=settings.embed_batch,
             wait_s=settings.embed_wait_s,
+            coming=lambda: self._decoding > 0,
         )
         self._index_thread: Batcher[Asked, Attribution | Exception] = Batcher(
             "attrib-index", self._search, largest=settings.search_batch, wait_s=0
@@ -133,7 +138,9 @@ class Engine:
         Raises:
             AttribError: as `Collection.open` and `Collection.embedder`.
         """
-        collection = Collection.open(self._root, model=self._wanted)
+        collection = Collection.open(self._root, model=self._wanted, shared=True)
+        if collection.folder.shared:
+            self._mark = _mark(collection)
         self._loaded = collection
         model = collection.model
         self._attributor = Attributor(
@@ -182,7 +189,11 @@ class Engine:
         Raises:
             ImageError: not an image that can be used.
         """
-        return await self.run(self._read, data)
+        self._decoding += 1
+        try:
+            return await self.run(self._read, data)
+        finally:
+            self._decoding -= 1
 
     def _read(self, data: bytes) -> QueryImage:
         began = time.perf_counter()
@@ -210,9 +221,7 @@ class Engine:
     def _embed(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         assert self._loaded is not None  # noqa: S101 (no request is accepted before)
         began = time.perf_counter()
-        # The same rounding as in `Collection.features`.
-        half = self._loaded.embedder().embed(np.stack(pixels)).astype(np.float16)
-        features = self._loaded.model.mappers.synth(half.astype(np.float32))
+        features = self._loaded.features_of_pixels(np.stack(pixels))
         self._metrics.stage_seconds.labels("embed").observe(time.perf_counter() - began)
         self._metrics.batch_size.labels("embed").observe(len(pixels))
         return features
@@ -243,7 +252,9 @@ class Engine:
                 features,
                 [query.name for query in queries],
                 k=wanted.k,
-                where=wanted.filter(),
+                mass=wanted.mass,
+                where=_plain(wanted.where),
+                without=_plain(wanted.without),
                 group_by=wanted.group_by or None,
                 exact=wanted.exact,
             )
@@ -318,7 +329,35 @@ class Engine:
         """
         if not keys and not where:
             raise UsageError("say what to delete: keys or where")
-        with self._index_turn:
-            count = take_down(self.collection, keys=keys, where=where or None)
+        if self.collection.folder.shared:  # for this one act the folder must be ours
+            try:
+                with Collection.open(self._root) as owned:
+                    count = take_down(owned, keys=keys, where=where or None)
+            except DataFolderBusyError as exc:
+                detail = "the data folder is being written to, by an ingest say: ask again after it"
+                headers = {"Retry-After": "60"}
+                raise Problem(503, "folder-busy", detail, headers=headers) from exc
+        else:
+            with self._index_turn:
+                count = take_down(self.collection, keys=keys, where=where or None)
+        self._thumbnails.clear()
+        return count
+
+    def notice(self) -> bool:
+        """See what others wrote to a shared folder; whether images were taken down there."""
+        if self._loaded is None or not self._loaded.folder.shared:
+            return False
+        before, self._mark = self._mark, _mark(self._loaded)
+        if before != self._mark:
             self._thumbnails.clear()
-            return count
+            self._with_thumbnails.clear()
+        return before[0] != self._mark[0]
+
+
+def _mark(collection: Collection) -> tuple[int, int]:
+    """Tombstones, and the next shard's number: they tell whether anything was written."""
+    return collection.ledger.tombstones(), collection.ledger.next_shard(reserved=False)
+
+
+def _plain(condition: Filter) -> Where:
+    return {field: list(values) for field, values in condition}

@@ -23,6 +23,7 @@ from ingest.errors import (
     ImageError,
     IndexFailedError,
     ModelMismatchError,
+    NothingLeftError,
     RejectReason,
     RunError,
     UsageError,
@@ -78,6 +79,8 @@ def as_problem(error: BaseException) -> Problem:
         return Problem(422, "wrong-call", str(error))
     if isinstance(error, ModelMismatchError):
         return Problem(422, "model-mismatch", str(error))
+    if isinstance(error, NothingLeftError):
+        return Problem(422, "nothing-left", str(error))
     if isinstance(error, IndexFailedError):
         return Problem(503, "index-failed", str(error), headers={"Retry-After": "5"})
     if isinstance(error, DataFolderError):

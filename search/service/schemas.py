@@ -6,9 +6,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from search.index import INDEXED_FIELDS
 from search.service.problems import PROBLEM_JSON
 
-__all__ = ["AnswerModel", "DeletedModel", "ExampleModel", "InfoModel", "body_of", "problems"]
+__all__ = [
+    "MAX_TEXT",
+    "MAX_VALUES",
+    "AnswerModel",
+    "DeletedModel",
+    "ExampleModel",
+    "InfoModel",
+    "body_of",
+    "problem_schema",
+    "problems",
+]
 
 
 class ProblemModel(BaseModel):
@@ -78,11 +89,13 @@ class AnswerModel(BaseModel):
     support: int | None
     population: int
     k: int
+    mass: float | None
     model: str
     fingerprint: str
     calibrator: dict[str, Any]
     index: dict[str, Any]
     where: dict[str, list[str]]
+    without: dict[str, list[str]]
     group_by: str
     groups: list[GroupModel]
     groups_remaining: float
@@ -123,6 +136,11 @@ class DeletedModel(BaseModel):
     deleted: int
 
 
+MAX_TEXT = 4096
+"""Characters of a setting."""
+MAX_VALUES = 10_000
+"""Texts in a list of a takedown."""
+
 _SAID = {
     400: "The body is broken.",
     401: "A key is needed.",
@@ -151,16 +169,38 @@ def problem_schema() -> dict[str, Any]:
     return ProblemModel.model_json_schema()
 
 
+_CONDITIONS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "pattern": f"^({'|'.join(INDEXED_FIELDS)})=",
+        "maxLength": MAX_TEXT,
+        "example": "licence=CC0-1.0",
+    },
+}
 _SETTINGS: dict[str, Any] = {
     "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
+    "mass": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "description": "The rows end where they carry this share of the influence, or at k.",
+        "example": 0.99,
+    },
     "where": {
-        "type": "array",
-        "items": {"type": "string", "pattern": "^[^=]+=", "example": "licence=CC0-1.0"},
+        **_CONDITIONS,
         "description": "field=value; only such training images are rows. Shares stay shares of "
         "the whole training set.",
     },
+    "without": {
+        **_CONDITIONS,
+        "description": "field=value; the answer is as if such training images were not in the "
+        "collection. Nothing is changed.",
+    },
     "group_by": {
         "type": "string",
+        "maxLength": MAX_TEXT,
+        "pattern": r"^(?![\[{])",
         "description": "Sum influence by a field.",
         "example": "creator",
     },
@@ -171,28 +211,43 @@ _SETTINGS: dict[str, Any] = {
     },
 }
 _FILE = {"type": "string", "format": "binary"}
+_ENCODING = {"image": {"contentType": "image/*"}}
 
 
 def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
     """`openapi_extra` of a route: its body, and the settings that its URL may carry, too."""
+    content: dict[str, Any]
     if kind == "delete":
-        texts = {"type": "array", "items": {"type": "string"}}
+        texts = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_VALUES}
+        values = {**texts, "minItems": 1}
         schema = {
             "type": "object",
             "additionalProperties": False,
             "properties": {
                 "keys": texts,
-                "where": {"type": "object", "additionalProperties": texts},
+                "where": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": dict.fromkeys(INDEXED_FIELDS, values),
+                },
                 "dry_run": {"type": "boolean", "default": False},
             },
+            "anyOf": [
+                {"required": ["keys"], "properties": {"keys": {"minItems": 1}}},
+                {"required": ["where"], "properties": {"where": {"minProperties": 1}}},
+            ],
         }
         example = {"where": {"creator": ["someone"]}, "dry_run": True}
         content = {"application/json": {"schema": schema, "example": example}}
         return {"requestBody": {"required": True, "content": content}}
     if kind == "one":
         own: dict[str, Any] = {
-            "image": {**_FILE, "description": "The generated image."},
-            "url": {"type": "string", "description": "Or its address, of a public web server."},
+            "image": {**_FILE, "description": "The generated image; or give url."},
+            "url": {
+                "type": "string",
+                "minLength": 1,
+                "description": "Instead of image: its address, of a public web server.",
+            },
         }
         features = {
             "type": "array",
@@ -201,14 +256,18 @@ def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
             "description": "L2-normalised, of the model's synth mapper.",
         }
         content = {
-            "multipart/form-data": {"schema": _object({**own, **_SETTINGS})},
+            "multipart/form-data": {
+                "schema": _object({**own, **_SETTINGS}),
+                "encoding": _ENCODING,
+            },
             "application/json": {
                 "schema": _object({"features": features, **_SETTINGS}, "features")
             },
         }
     else:
         images = {"type": "array", "items": _FILE, "minItems": 1}
-        content = {"multipart/form-data": {"schema": _object({"image": images, **_SETTINGS})}}
+        schema = _object({"image": images, **_SETTINGS}, "image")
+        content = {"multipart/form-data": {"schema": schema, "encoding": _ENCODING}}
     parameters = [
         {"in": "query", "name": name, "required": False, "schema": schema}
         for name, schema in _SETTINGS.items()

@@ -17,6 +17,7 @@ from ingest.errors import RunError
 from search.service.app import make_app
 from search.service.engine import Engine
 from search.service.metrics import Metrics
+from search.service.protocol import ProblemProtocol
 from search.service.settings import ServiceSettings
 
 __all__ = ["Service"]
@@ -51,6 +52,7 @@ class Service:
                 make_app(self.engine, settings, metrics),
                 host=settings.host,
                 port=settings.port,
+                http=ProblemProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

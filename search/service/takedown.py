@@ -7,10 +7,9 @@ from typing import Any
 
 from search.index import INDEXED_FIELDS
 from search.service.problems import Problem
+from search.service.schemas import MAX_VALUES
 
 __all__ = ["Takedown", "read_takedown"]
-
-_MAX_VALUES = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,7 @@ def read_takedown(body: dict[str, Any]) -> Takedown:
     given = body.get("where", {})
     if not isinstance(given, dict):
         raise _wrong("where must be an object of fields and lists of values")
-    where = {
-        field: _texts([values] if isinstance(values, str) else values, f"where.{field}"[:100])
-        for field, values in given.items()
-    }
+    where = {field: _texts(values, f"where.{field}"[:100]) for field, values in given.items()}
     for field, values in where.items():
         if field not in INDEXED_FIELDS or not values:
             known = ", ".join(INDEXED_FIELDS)
@@ -52,8 +48,8 @@ def read_takedown(body: dict[str, Any]) -> Takedown:
 
 
 def _texts(values: object, name: str) -> list[str]:
-    if not isinstance(values, list) or len(values) > _MAX_VALUES:
-        raise _wrong(f"{name} must be a list of up to {_MAX_VALUES:,} texts")
+    if not isinstance(values, list) or len(values) > MAX_VALUES:
+        raise _wrong(f"{name} must be a list of up to {MAX_VALUES:,} texts")
     texts = []
     for value in values:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +16,18 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from ingest.printable import printable
-from search.service.engine import Wanted
+from search.service.engine import Filter, Wanted
 from search.service.problems import Problem
+from search.service.schemas import MAX_TEXT
 from search.service.settings import ServiceSettings
 
 __all__ = ["Body", "Upload", "read_batch", "read_json", "read_query"]
 
 _MAX_FIELDS = 64
-_MAX_TEXT = 4096
+# As JSON writes one, and no longer than it needs to be: "nan", "1_0" and " 1" are none.
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _MAX_JSON_BYTES = 1024 * 1024
 _FORM_OVERHEAD = 64 * 1024
-_TRUE = ("true", "1", "yes", "on")
-_FALSE = ("false", "0", "no", "off", "")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ async def read_query(request: Request, settings: ServiceSettings) -> Body:
         given = await read_json(request)
         if "features" not in given:
             raise _wrong("give features: a list of numbers")
-        wanted = _wanted(_merged(request, given), settings)
+        wanted = _wanted(request, _as_form(given), settings)
         return Body(wanted, features=_features(given["features"]))
     if kind != "multipart/form-data":
         raise Problem(
@@ -68,12 +69,12 @@ async def read_query(request: Request, settings: ServiceSettings) -> Body:
         )
     limit = settings.limits.max_bytes
     async with _Form(request, max_files=1, max_bytes=limit + _FORM_OVERHEAD) as form:
-        wanted = _wanted(_merged(request, _fields(form)), settings)
-        images, url = _images(form), form.get("url") or ""
-        if isinstance(url, UploadFile) or len(images) + bool(url) != 1:
+        wanted = _wanted(request, _fields(form), settings)
+        images, urls = _images(form), form.getlist("url")
+        if len(images) + len(urls) != 1 or any(isinstance(url, UploadFile) for url in urls):
             raise _wrong("give either one image (a file) or one url (a text)")
-        if url:
-            return Body(wanted, url=url)
+        if urls:
+            return Body(wanted, url=str(urls[0]))
         return Body(wanted, upload=await _upload(images[0], limit))
 
 
@@ -90,7 +91,7 @@ async def read_batch(
         raise Problem(415, "unsupported-media-type", detail)
     form = _Form(request, max_files=settings.max_images, max_bytes=settings.max_batch_bytes)
     async with form as fields:
-        wanted = _wanted(_merged(request, _fields(fields)), settings)
+        wanted = _wanted(request, _fields(fields), settings)
         uploads: list[Upload | Problem] = []
         for image in _images(fields):
             try:
@@ -185,61 +186,90 @@ def _fields(form: FormData) -> dict[str, list[str]]:
     return fields
 
 
-def _merged(request: Request, given: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The settings in the query of the URL, over which those in the body go."""
-    merged: dict[str, list[Any]] = {}
-    for name, value in request.query_params.multi_items():
-        merged.setdefault(name, []).append(value)
+def _as_form(given: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The settings of a JSON object, numbers and booleans as a form would carry them.
+
+    A text where the OpenAPI document has a number or a boolean stays in its quotes, and so is none.
+    """
+    fields: dict[str, list[Any]] = {}
     for name, value in given.items():
-        merged[name] = value if isinstance(value, list) else [value]
-    return merged
+        if name in ("where", "without"):
+            if not isinstance(value, list):
+                raise _wrong(f"{name} must be a list of texts, such as creator=someone")
+            fields[name] = value
+        elif name in ("k", "mass", "exact"):
+            whole = isinstance(value, float) and value.is_integer()  # 50.0 is an integer of JSON's
+            fields[name] = [json.dumps(int(value) if whole else value)]
+        else:
+            fields[name] = [value]
+    return fields
 
 
-def _wanted(given: Mapping[str, Sequence[Any]], settings: ServiceSettings) -> Wanted:
-    def last(name: str, default: object) -> object:
-        values = given.get(name)
-        return values[-1] if values else default
+def _wanted(
+    request: Request, given: Mapping[str, Sequence[Any]], settings: ServiceSettings
+) -> Wanted:
+    """The settings in the query of the URL, over which those in the body go; all must be right."""
+    asked: dict[str, Sequence[Any]] = {}
+    for name in request.query_params:
+        asked[name] = request.query_params.getlist(name)
+    _settings(asked, settings)
+    return _settings({**asked, **given}, settings)
 
-    group_by = last("group_by", "")
-    if not isinstance(group_by, str) or not _is_text(group_by):
-        raise _wrong("group_by must be the name of a field")
+
+def _settings(given: Mapping[str, Sequence[Any]], settings: ServiceSettings) -> Wanted:
+    masses = [_share(value, "mass") for value in given.get("mass", ())]
+    ks = [_whole(value, "k", settings.max_k) for value in given.get("k", ())]
+    fields = [_field_name(value) for value in given.get("group_by", ())]
+    flags = [_flag(value, "exact") for value in given.get("exact", ())]
     return Wanted(
-        k=_whole(last("k", Wanted.k), "k", settings.max_k),
-        where=_where(given.get("where", ())),
-        group_by=group_by,
-        exact=_flag(last("exact", False), "exact"),
+        k=ks[-1] if ks else Wanted.k,
+        mass=masses[-1] if masses else None,
+        where=_where(given.get("where", ()), "where"),
+        without=_where(given.get("without", ()), "without"),
+        group_by=fields[-1] if fields else "",
+        exact=flags[-1] if flags else False,
     )
 
 
-def _whole(value: object, name: str, largest: int) -> int:
-    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+def _whole(text: str, name: str, largest: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= largest):
         raise _wrong(f"{name} must be a whole number from 1 to {largest}")
     return int(text)
 
 
-def _flag(value: object, name: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
-        return value.lower() in _TRUE
-    raise _wrong(f"{name} must be true or false")
+def _share(text: str, name: str) -> float:
+    number = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if not 0 < number <= 1:
+        raise _wrong(f"{name} must be a number above 0 and at most 1")
+    return number
 
 
-def _where(conditions: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _flag(text: str, name: str) -> bool:
+    if text not in ("true", "false"):
+        raise _wrong(f"{name} must be true or false")
+    return text == "true"
+
+
+def _field_name(value: object) -> str:
+    if not isinstance(value, str) or not _is_text(value) or value.startswith(("[", "{")):
+        raise _wrong("group_by must be the name of a field")
+    return value
+
+
+def _where(conditions: Sequence[Any], name: str) -> Filter:
     where: dict[str, list[str]] = {}
     for condition in conditions:
         text = condition if isinstance(condition, str) else ""
         field, equals, value = text.partition("=")
-        if not equals or not field.strip() or not _is_text(text):
-            raise _wrong("where must be field=value, such as creator=someone")
-        where.setdefault(field.strip(), []).append(value)
+        if not equals or not field or not _is_text(text):
+            raise _wrong(f"{name} must be field=value, such as creator=someone")
+        where.setdefault(field, []).append(value)
     return tuple((field, tuple(values)) for field, values in where.items())
 
 
 def _is_text(value: str) -> bool:
     """Whether an index could hold it: neither endless nor with half a surrogate pair."""
-    return len(value) <= _MAX_TEXT and value.encode("utf-8", "replace") == value.encode(
+    return len(value) <= MAX_TEXT and value.encode("utf-8", "replace") == value.encode(
         "utf-8", "surrogatepass"
     )
 

@@ -86,6 +86,41 @@ def test_where_shows_some_rows_of_unchanged_shares(
     assert some["remaining"] > everything["remaining"]
 
 
+def test_without_a_creator_is_as_if_the_images_were_not_there(
+    invoke: Run, built: Path, own: Path, generated: Path
+) -> None:
+    (everything,) = asked(invoke, generated, "--data", built)
+    owners = everything["rows"][0]["owners"]
+    name = next(owner["creator"] for owner in owners if owner["creator"])
+    (less,) = asked(invoke, generated, "--data", built, "--without", f"creator={name}")
+    gone = everything["population"] - less["population"]
+    assert gone > 0
+    assert name not in {owner["creator"] for row in less["rows"] for owner in row["owners"]}
+    words = invoke("query", generated, "--data", built, "--without", f"creator={name}").stdout
+    images = f"{gone} training image" + ("" if gone == 1 else "s")
+    assert (
+        f"as if {images} with creator={name} were not in the collection; nothing was changed"
+        in words
+    )
+    nobody = invoke("query", generated, "--data", built, "--without", "creator=nobody").stdout
+    assert "no training image has creator=nobody: nothing was left out" in nobody
+    assert invoke("delete", "--data", own, "--creator", name, "--yes").returncode == 0
+    (deleted,) = asked(invoke, generated, "--data", own)
+    for one, other in zip(less["rows"], deleted["rows"], strict=True):
+        assert one["owners"] == other["owners"]
+        assert one["influence"] == pytest.approx(other["influence"], rel=1e-6)
+
+
+def test_rows_up_to_a_mass(invoke: Run, built: Path, generated: Path) -> None:
+    (whole,) = asked(invoke, generated, "--data", built, "--k", "1000")
+    (cut,) = asked(invoke, generated, "--data", built, "--k", "1000", "--mass", "0.5")
+    shown = len(cut["rows"])
+    assert 0 < shown < len(whole["rows"])
+    assert cut["rows"] == whole["rows"][:shown]
+    assert sum(row["influence"] for row in cut["rows"]) >= 0.5
+    assert cut["remaining"] <= 0.5
+
+
 def test_many_images_and_a_folder_of_pictures(
     invoke: Run, built: Path, generated: Path, tmp_path: Path
 ) -> None:

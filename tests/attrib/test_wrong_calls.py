@@ -62,6 +62,16 @@ def test_queries(invoke: Run, built: Path, generated: Path, tmp_path: Path) -> N
     wrong(invoke, 1, f"cannot read {gone}: No such file or directory", "query", gone, *data)
     line = "--where 'creator' will not do: write it as field=value"
     wrong(invoke, 2, line, "query", generated, *data, "--where", "creator")
+    line = "--without 'creator' will not do: write it as field=value"
+    wrong(invoke, 2, line, "query", generated, *data, "--without", "creator")
+    line = "mass must be above 0 and at most 1, not 99"
+    wrong(invoke, 2, line, "query", generated, *data, "--mass", "99")
+    done = invoke("query", generated, *data, "--without", "dataset=clipart")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "attrib: all 49 training images match dataset=clipart: without them none is left to "
+        "attribute to"
+    ]
     done = invoke("query", generated, *data, "--where", "colour=red")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

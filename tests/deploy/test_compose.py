@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from search.index_url import parse_index_url
+from search.service.settings import ServiceSettings
 
 VARIABLE = re.compile(r"(?<!\$)\$\{([A-Z_]+)(:[?-][^}]*)?\}")
 
@@ -67,7 +68,7 @@ def test_variables_are_those_of_the_example_and_no_secret_has_a_default(
         if re.search(r"KEY|PASSWORD", match[1]):
             assert (match[2] or "").startswith(":?"), f"{match[1]} may be empty"
     secrets = {name for name in example_env if re.search(r"KEY|PASSWORD", name)}
-    assert len(secrets) == 4
+    assert len(secrets) == 5
     assert {example_env[name] for name in secrets} == {""}
 
 
@@ -141,13 +142,24 @@ def test_services_find_one_another(compose: Any) -> None:
 
 
 def test_variables_given_to_attrib_are_ones_it_reads(compose: Any, variables: set[str]) -> None:
-    for name in ("worker", "attrib"):
+    for name in ("worker", "attrib", "serve"):
         assert set(compose["services"][name]["environment"]) <= variables
 
 
 def test_commands_exist(compose: Any, fault: Callable[[list[str]], str | None]) -> None:
-    for name in ("worker", "attrib"):
+    for name in ("worker", "attrib", "serve"):
         assert fault(compose["services"][name]["command"]) is None
+
+
+def test_the_service_listens_where_it_is_looked_for(compose: Any) -> None:
+    service = compose["services"]["serve"]
+    port = str(ServiceSettings().port)
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"http://127.0.0.1:{port}/readyz" in " ".join(service["healthcheck"]["test"])
+    assert service["environment"]["ATTRIB_HOST"] == "0.0.0.0"
+    assert service["environment"]["ATTRIB_READ_KEYS"].startswith("${ATTRIB_READ_KEY:?")
+    assert service["profiles"] == ["serve"]  # there is nothing to serve before the first ingest
+    assert service["volumes"] == compose["services"]["attrib"]["volumes"]
 
 
 @contextmanager

@@ -146,6 +146,6 @@ def test_series_that_are_listed_are_the_ones_exported(
     plain = {
         re.sub(r"_(bucket|sum|count)$", "", name): labels - {"le"}
         for name, labels in exported.items()
-        if name.startswith("attrib_worker_")
+        if name.startswith(("attrib_worker_", "attrib_ingest_"))
     }
     assert listed == plain

@@ -14,6 +14,10 @@ import pytest
 import yaml
 
 from search.index_url import parse_index_url
+from search.service.app import make_app
+from search.service.engine import Engine
+from search.service.metrics import Metrics
+from search.service.settings import ServiceSettings
 from workers.board import QUEUE
 
 Manifests = dict[Path, list[dict[str, Any]]]
@@ -81,7 +85,7 @@ def test_kustomizations_name_files_that_exist_and_forget_none(deploy: Path) -> N
     assert files <= named
 
 
-@pytest.mark.parametrize("folder", ["base", "overlays/gpu", "ingest", "shell"])
+@pytest.mark.parametrize("folder", ["base", "overlays/gpu", "ingest", "shell", "serve"])
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 def test_kustomize_builds_what_the_api_takes(deploy: Path, folder: str) -> None:
     done = subprocess.run(
@@ -160,7 +164,7 @@ def test_selectors_select_the_pods_that_there_are(manifests: Manifests) -> None:
     there = {
         pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods(manifests).values()
     }
-    assert there == {"qdrant", "redis", "worker", "ingest", "shell"}
+    assert there == {"qdrant", "redis", "worker", "ingest", "shell", "serve"}
     for document in objects(manifests):
         for selector in walk(document, "matchLabels"):
             if "app.kubernetes.io/name" in selector:
@@ -213,7 +217,13 @@ def test_secrets_are_made_by_hand_and_never_stand_in_a_manifest(
         for ref in (found if isinstance(found, list) else [found])
         if ref["name"] == "attrib"
     }
-    assert keys == used == {"qdrant-api-key", "qdrant-read-only-api-key", "redis-password"}
+    assert keys == used
+    assert used == {
+        "qdrant-api-key",
+        "qdrant-read-only-api-key",
+        "redis-password",
+        "service-read-key",
+    }
 
 
 def test_volumes_that_are_mounted_are_there(manifests: Manifests) -> None:
@@ -277,7 +287,9 @@ def test_commands_exist_and_variables_are_read(
     variables: set[str],
 ) -> None:
     names = {doc["metadata"]["name"] for doc in objects(manifests, "Service")}
-    commands = [pods(manifests)[name]["spec"]["containers"][0] for name in ("worker", "ingest")]
+    commands = [
+        pods(manifests)[name]["spec"]["containers"][0] for name in ("worker", "ingest", "serve")
+    ]
     patch = yaml.safe_load((deploy / "kubernetes/overlays/gpu/worker.yaml").read_text())
     commands += next(walk(patch, "containers"))
     ingest = yaml.safe_load((deploy / "kubernetes/ingest/kustomization.yaml").read_text())
@@ -293,6 +305,21 @@ def test_commands_exist_and_variables_are_read(
         assert used <= set(own) | set(settings)
     assert {name for name in settings if name.startswith("ATTRIB_")} <= variables
     assert parse_index_url(settings["ATTRIB_INDEX"]).host in names
+
+
+def test_the_service_is_asked_where_it_answers(manifests: Manifests) -> None:
+    (container,) = pods(manifests)["serve"]["spec"]["containers"]
+    (port,) = container["ports"]
+    assert port["containerPort"] == ServiceSettings().port
+    probes = ("startupProbe", "livenessProbe", "readinessProbe")
+    paths = [container[probe]["httpGet"]["path"] for probe in probes]
+    assert paths == ["/healthz", "/healthz", "/readyz"]
+    served = make_app(
+        Engine(Path("none"), ServiceSettings(), metrics := Metrics()), ServiceSettings(), metrics
+    ).openapi()["paths"]
+    monitors = {doc["metadata"]["name"]: doc for doc in objects(manifests, "PodMonitor")}
+    scraped = next(walk(monitors["attrib-serve"], "podMetricsEndpoints"))[0]["path"]
+    assert {*paths, scraped} <= set(served)
 
 
 def test_workers_grow_with_the_queue_that_they_take_from(manifests: Manifests) -> None:

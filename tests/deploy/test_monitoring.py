@@ -186,6 +186,13 @@ def test_prometheus_finds_its_files_and_what_it_asks(
     (worker,) = jobs["attrib-worker"]["dns_sd_configs"]
     assert worker["names"] == ["worker"]
     assert compose["services"]["worker"]["expose"] == [str(worker["port"])]
+    service_key = jobs["attrib-serve"]["authorization"]["credentials_file"]
+    name = service_key.removeprefix("/run/secrets/")
+    assert name in service["secrets"]
+    assert compose["secrets"][name] == {"environment": "ATTRIB_READ_KEY"}
+    (served,) = jobs["attrib-serve"]["dns_sd_configs"]
+    assert served["names"] == ["serve"]
+    assert compose["services"]["serve"]["ports"][0].endswith(f":{served['port']}")
     for job in ("qdrant", "redis"):
         host, port = jobs[job]["static_configs"][0]["targets"][0].split(":")
         ports = compose["services"][host]

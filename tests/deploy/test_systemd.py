@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-UNITS = ["attrib-worker@.service", "attrib-worker.service"]
+UNITS = ["attrib-worker@.service", "attrib-worker.service", "attrib-serve.service"]
 
 
 def read(path: Path) -> ConfigParser:
@@ -32,6 +32,13 @@ def test_a_unit_starts_a_command_that_exists_and_starts_it_again(
     assert fault(words) is None
     assert service["Restart"] == "always"
     assert service["User"] == "attrib"
+
+
+def test_the_service_has_its_data_folder_where_it_may_write(deploy: Path) -> None:
+    service = read(deploy / "systemd" / "attrib-serve.service")["Service"]
+    words = shlex.split(service["ExecStart"])
+    data = words[words.index("--data") + 1]
+    assert data.startswith(f"/var/lib/{service['StateDirectory']}/")
 
 
 def test_each_gpu_has_a_port_of_its_own(deploy: Path) -> None:
@@ -62,7 +69,7 @@ def test_the_example_sets_what_attrib_reads_and_units_read_it(
 ) -> None:
     example = (deploy / "systemd" / "attrib.env.example").read_text(encoding="utf-8")
     named = set(re.findall(r"^(ATTRIB_[A-Z_]+)=", example, re.MULTILINE))
-    assert {"ATTRIB_REDIS", "ATTRIB_QDRANT_API_KEY"} <= named <= variables
+    assert {"ATTRIB_REDIS", "ATTRIB_QDRANT_API_KEY", "ATTRIB_READ_KEYS"} <= named <= variables
     for name in UNITS:
         file = read(deploy / "systemd" / name)["Service"]["EnvironmentFile"]
         assert f"deploy/systemd/attrib.env.example {file}" in page

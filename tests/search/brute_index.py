@@ -46,10 +46,11 @@ class BruteIndex:
         limit: int,
         *,
         where: Where | None = None,
+        without: Where | None = None,
         exact: bool = False,
     ) -> list[Hits]:
         self.limits.append(limit)
-        ids = self._matching(where)
+        ids = self._matching(where, without)
         if not ids:
             return [Hits([], np.empty(0, np.float32)) for _ in queries]
         # One by one: products of other shapes round differently.
@@ -73,15 +74,22 @@ class BruteIndex:
     def vectors(self, ids: Sequence[uuid.UUID]) -> NDArray[np.float32]:
         return np.stack([self.points[i][0] for i in ids])
 
-    def count(self, where: Where | None = None) -> int:
-        return len(self._matching(where))
+    def count(self, where: Where | None = None, *, without: Where | None = None) -> int:
+        return len(self._matching(where, without))
 
     def facet(self, field: str, *, limit: int = 1000) -> dict[str, int]:
         values = (payload[field] for _, payload in self.points.values() if payload.get(field))
         return dict(Counter(values).most_common(limit))
 
-    def scroll(self, where: Where | None = None, *, batch: int = 1000) -> Iterator[list[uuid.UUID]]:
-        ids = self._matching(where)
+    def scroll(
+        self,
+        where: Where | None = None,
+        *,
+        without: Where | None = None,
+        batch: int = 1000,
+        start: uuid.UUID | None = None,
+    ) -> Iterator[list[uuid.UUID]]:
+        ids = [i for i in self._matching(where, without) if start is None or i >= start]
         for start in range(0, len(ids), batch):
             yield ids[start : start + batch]
 
@@ -103,11 +111,14 @@ class BruteIndex:
 
     def close(self) -> None: ...
 
-    def _matching(self, where: Where | None) -> list[uuid.UUID]:
+    def _matching(self, where: Where | None, without: Where | None) -> list[uuid.UUID]:
+        def fits(payload: Payload, condition: Where) -> bool:
+            return all(payload.get(name) in values for name, values in condition.items())
+
         return [
             i
             for i, (_, payload) in self.points.items()
-            if all(payload.get(name) in values for name, values in (where or {}).items())
+            if fits(payload, where or {}) and not (without and fits(payload, without))
         ]
 
 

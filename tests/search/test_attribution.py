@@ -142,7 +142,7 @@ def test_exact_reads_a_large_collection_in_blocks(
     whole = attributor(filled, RAISED).attribute(queries, "abc", k=5, exact=True)
     small = attributor(filled, RAISED, head=20)
     monkeypatch.setattr("search.support._SCAN_BLOCK", 64)
-    object.__setattr__(small._finder._limits, "scan", 20)
+    object.__setattr__(small._limits, "scan", 20)
     for one, other in zip(small.attribute(queries, "abc", k=5, exact=True), whole, strict=True):
         assert (one.method, one.support) == ("exact", 300)
         assert_allclose(one.remaining, other.remaining, rtol=1e-5)

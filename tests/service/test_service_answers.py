@@ -36,6 +36,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"k": 5, "group_by": "creator", "exact": True},
     {"where": {"licence": ["public domain"]}, "group_by": "licence"},
     {"where": {"creator": ["nobody"]}},
+    {"mass": 0.5, "k": 1000},
+    {"mass": 1e-7},
+    {"without": {"key": ["images/d4d82a397f76.jpg", "images/copy.jpg"]}, "group_by": "creator"},
+    {"without": {"licence": ["public domain"], "creator": ["nobody"]}},
 ]
 
 
@@ -45,8 +49,8 @@ def test_answers_are_those_of_attrib_query_to_the_last_digit(
 ) -> None:
     expected = without_folder(opened.query(generated, **settings).to_dict())
     form = dict(settings)
-    if "where" in form:
-        form["where"] = [f"{f}={v}" for f, values in form["where"].items() for v in values]
+    for name in {"where", "without"} & set(form):
+        form[name] = [f"{f}={v}" for f, values in form[name].items() for v in values]
     with generated.open("rb") as file:
         response = client.post("/v1/attributions", files={"image": file}, data=form)
     assert response.status_code == 200, response.text
@@ -98,6 +102,10 @@ def test_an_answer_and_its_image_are_kept_behind_a_link(
     assert (same.status_code, same.content) == (304, b"")
     other = client.post("/v1/attributions?k=4", files={"image": generated.read_bytes()}).json()
     assert other["id"] != answer["id"]
+    for further in ("mass=0.5", "without=creator%3Dnobody"):
+        asked = f"/v1/attributions?k=4&{further}"
+        one = client.post(asked, files={"image": generated.read_bytes()}).json()
+        assert one["id"] != other["id"]
     gone = client.get("/v1/attributions/" + "0" * 64)
     assert (gone.status_code, gone.headers["content-type"]) == (404, "application/problem+json")
 

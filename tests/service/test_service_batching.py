@@ -58,6 +58,15 @@ def test_a_batch_waits_for_more_no_longer_than_told() -> None:
     assert work.batches == [[1, 2]]
 
 
+def test_who_is_alone_does_not_wait() -> None:
+    work = Doubler()
+    work.go.set()
+    batcher = Batcher("alone", work, largest=2, wait_s=30, coming=lambda: False)
+    assert batcher.submit(1).result(10) == 2
+    batcher.close()
+    assert work.batches == [[1]]
+
+
 def test_an_error_is_told_to_the_one_who_caused_it() -> None:
     work = Doubler()
     batcher = Batcher("errs", work, largest=8, wait_s=0)

@@ -17,6 +17,7 @@ from ingest.errors import (
     EmptyQueryError,
     ImageError,
     ModelMismatchError,
+    NothingLeftError,
     RunError,
     SourceError,
     UsageError,
@@ -44,6 +45,14 @@ def test_the_same_answers_as_from_the_data_folder(
     with attrib.open(own) as opened:
         one, many = opened.query(generated, **settings), opened.query_many(images, **settings)
     assert plain(service.query(generated, **settings)) == plain(one)
+    settings |= {"mass": 0.3, "without": {"key": ["images/copy.jpg", "none"], "dataset": "clipart"}}
+    settings["k"] = 1000
+    with attrib.open(own) as opened:
+        less = opened.query(generated, **settings)
+    assert 1 <= len(less.rows) < 20
+    assert (less.population, less.without["dataset"]) == (40, ("clipart",))
+    assert plain(service.query(generated, **settings)) == plain(less)
+    settings = {"k": 4, "group_by": "creator", "where": {"dataset": "clipart"}}
     asked = service.query_many(images, **settings)
     assert [answer.query for answer in asked] == [answer.query for answer in many]
     for here, there in zip(asked, many, strict=True):
@@ -78,6 +87,10 @@ def test_the_same_errors(service: attrib.Connected, tmp_path: Path) -> None:
         service.query(picture, where={"colour": "red"})
     with pytest.raises(UsageError, match="cannot filter by 'colour'"):
         service.query_many([picture, picture], where={"colour": "red"})
+    with pytest.raises(UsageError, match=r"^mass must be above 0 and at most 1, not"):
+        service.query(picture, mass=1.5)
+    with pytest.raises(NothingLeftError, match="all 41 training images match dataset=clipart"):
+        service.query(picture, without={"dataset": "clipart"})
     with pytest.raises(RunError, match="takedowns are off"):
         service.delete(keys=["a"])
     with pytest.raises(UsageError, match="say what to delete"):
@@ -164,6 +177,8 @@ def test_the_command_asks_the_service(url: str, own: Path, generated: Path, tmp_
     local["index"].pop("folder")
     assert remote == local
     assert query("--server", url).stdout == query("--data", own).stdout
+    less = ("--without", "key=images/copy.jpg", "--mass", "0.9", "--k", "1000")
+    assert query("--server", url, *less).stdout == query("--data", own, *less).stdout
     target = tmp_path / "answer.png"
     drawn = query("--server", url, "--picture", target)
     assert drawn.exit_code == 0, drawn.stderr

@@ -29,6 +29,7 @@ def test_every_route_and_its_errors_are_there(document: dict[str, Any]) -> None:
         "/readyz",
         "/v1/attributions",
         "/v1/attributions/{id}",
+        "/v1/attributions/{id}/near-equal",
         "/v1/attributions/{id}/query",
         "/v1/attributions:batch",
         "/v1/examples",
@@ -54,7 +55,9 @@ def test_answers_are_what_it_says(
     image = {"image": generated.read_bytes()}
     checks = {
         ("/v1/attributions", "post"): client.post(
-            "/v1/attributions?group_by=creator&where=dataset%3Dclipart", files=image
+            "/v1/attributions?group_by=creator&where=dataset%3Dclipart&without=creator%3Dnobody"
+            "&mass=0.9",
+            files=image,
         ),
         ("/v1/info", "get"): client.get("/v1/info"),
         ("/v1/examples", "get"): client.get("/v1/examples"),

@@ -57,6 +57,19 @@ WRONG_SETTINGS = [
     ({"k": "1001"}, "k must be a whole number from 1 to 1000"),
     ({"k": "²"}, "k must be a whole number from 1 to 1000"),
     ({"exact": "perhaps"}, "exact must be true or false"),
+    ({"exact": "1"}, "exact must be true or false"),
+    ({"k": ["1001", "5"]}, "k must be a whole number from 1 to 1000"),
+    ({"mass": "0"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "1.01"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "-0.5"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": "nan"}, "mass must be a number above 0 and at most 1"),
+    ({"mass": ["99", "0.5"]}, "mass must be a number above 0 and at most 1"),
+    ({"without": "creator"}, "without must be field=value, such as creator=someone"),
+    (
+        {"without": "colour=red"},
+        "cannot filter by 'colour': the fields to filter by are creator, licence, dataset, "
+        "sha256, key",
+    ),
     ({"where": "creator"}, "where must be field=value, such as creator=someone"),
     (
         {"where": "colour=red"},
@@ -67,12 +80,55 @@ WRONG_SETTINGS = [
 
 
 @pytest.mark.parametrize(("settings", "detail"), WRONG_SETTINGS)
-def test_wrong_settings(client: httpx.Client, settings: dict[str, str], detail: str) -> None:
+def test_wrong_settings(client: httpx.Client, settings: dict[str, Any], detail: str) -> None:
     image = {"image": png(8, 8)}
     refused(client.post("/v1/attributions", files=image, data=settings), 422, "wrong-call", detail)
     refused(
         client.post("/v1/attributions", files=image, params=settings), 422, "wrong-call", detail
     )
+
+
+def test_settings_of_the_url_are_looked_at_where_the_body_has_others(client: httpx.Client) -> None:
+    response = client.post("/v1/attributions?k=1001", files={"image": png(8, 8)}, data={"k": "5"})
+    refused(response, 422, "wrong-call", "k must be a whole number from 1 to 1000")
+
+
+@pytest.mark.parametrize(
+    ("settings", "detail"),
+    [
+        ({"k": "5"}, "k must be a whole number from 1 to 1000"),
+        ({"k": True}, "k must be a whole number from 1 to 1000"),
+        ({"k": 1.5}, "k must be a whole number from 1 to 1000"),
+        ({"k": [5]}, "k must be a whole number from 1 to 1000"),
+        ({"exact": "true"}, "exact must be true or false"),
+        ({"group_by": 1}, "group_by must be the name of a field"),
+        ({"group_by": "[]"}, "group_by must be the name of a field"),
+        ({"where": "creator=a"}, "where must be a list of texts, such as creator=someone"),
+        ({"where": [1]}, "where must be field=value, such as creator=someone"),
+        ({"without": {"creator": "a"}}, "without must be a list of texts, such as creator=someone"),
+        ({"mass": "0.5"}, "mass must be a number above 0 and at most 1"),
+        ({"mass": None}, "mass must be a number above 0 and at most 1"),
+    ],
+)
+def test_settings_of_another_type(
+    client: httpx.Client, settings: dict[str, Any], detail: str
+) -> None:
+    unit = [1.0] + [0.0] * 511
+    response = client.post("/v1/attributions", json={"features": unit, **settings})
+    refused(response, 422, "wrong-call", detail)
+    right = {"features": unit, "k": 5.0, "exact": True, "where": [], "group_by": "creator"}
+    right |= {"mass": 1, "without": ["creator=nobody"]}
+    answer = client.post("/v1/attributions", json=right).json()
+    assert (answer["k"], answer["mass"], answer["without"]) == (5, 1.0, {"creator": ["nobody"]})
+
+
+def test_an_answer_without_any_training_image(client: httpx.Client) -> None:
+    everything = {"without": "dataset=clipart"}
+    response = client.post("/v1/attributions", files={"image": png(8, 8)}, data=everything)
+    detail = (
+        "all 41 training images match dataset=clipart: without them none is left to attribute to"
+    )
+    refused(response, 422, "nothing-left", detail)
 
 
 WRONG_FEATURES = [
@@ -138,6 +194,21 @@ def test_broken_bodies(client: httpx.Client, kind: str, body: bytes, status: int
             continue
         assert response.status_code == status, response.text
         assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 nonsense\r\n\r\n", b"GET /" + b"a" * 40_000])
+def test_what_never_reaches_the_app_is_a_problem_too(client: httpx.Client, sent: bytes) -> None:
+    address = (client.base_url.host, client.base_url.port or 0)
+    with socket.create_connection(address, timeout=30) as raw:
+        raw.sendall(sent)
+        answer = b"".join(iter(lambda: raw.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"\r\nContent-Type: application/problem+json\r\n" in head
+    assert b"\r\nX-Content-Type-Options: nosniff" in head
+    assert json.loads(body)["detail"] == (
+        "the request is no HTTP/1.1, or its address and headers are too long"
+    )
 
 
 def test_neither_nothing_nor_two_things(client: httpx.Client) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,9 @@ def test_requests_have_ids_that_are_in_the_log(
     with caplog.at_level(logging.INFO, "attrib.service"):
         given = client.get("/v1/info", headers={"X-Request-ID": "mine-1"})
         made = client.get("/v1/info", headers={"X-Request-ID": 'forged" line'})
+        until = time.monotonic() + 30  # a line is written once its answer is sent
+        while sum(r.message == "request" for r in caplog.records) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
     assert given.headers["x-request-id"] == "mine-1"
     assert len(made.headers["x-request-id"]) == 16
     lines = [json.loads(JsonLines().format(r)) for r in caplog.records if r.message == "request"]

@@ -219,7 +219,7 @@ def test_waiting_for_workers_is_said_and_can_be_cancelled(tmp_path: Path, redis:
     def give_up() -> None:
         wait_for(lambda: said)
         status = status_of(tmp_path / "data", Board(redis.url))
-        assert (status.running, status.total, status.waiting) == (True, 3, 3)
+        assert (status.state, status.total, status.waiting) == ("running", 3, 3)
         assert cancel(tmp_path / "data", Board(redis.url)) == 3
 
     helper = threading.Thread(target=give_up)
@@ -227,6 +227,7 @@ def test_waiting_for_workers_is_said_and_can_be_cancelled(tmp_path: Path, redis:
     report = program.with_workers(tmp_path / "data", redis.url, [str(source)], notice=said.append)
     helper.join()
     assert report.cancelled
+    assert status_of(tmp_path / "data", Board(redis.url)).state == "cancelled"
     assert said == [
         f"waiting: no worker answers at {redis.url}; start one with `attrib worker`, on any "
         "machine that sees this Redis"
@@ -247,7 +248,9 @@ def test_what_a_killed_run_left_is_cancelled_without_it(tmp_path: Path, redis: R
     wait_for(lambda: redis.client().llen("attrib") == 3)
     run.kill()
     run.wait()
+    assert status_of(data, Board(redis.url)).state == "stopped"
     assert cancel(data, Board(redis.url)) == 3
+    assert status_of(data, Board(redis.url)).state == "cancelled"
     with Jobs(jobs_path(data)) as jobs:
         assert jobs.all() == []
 

@@ -93,10 +93,13 @@ def test_an_ingest_by_a_worker_is_an_ingest(
 
     shown = attrib("status", "--data", tmp_path / "there", "--redis", redis.url, "--json")
     now = json.loads(shown.stdout)
-    assert (now["running"], now["done"], now["total"], now["images"]) == (False, 3, 3, 13)
+    assert (now["running"], now["state"]) == (False, "finished")
+    assert (now["done"], now["total"], now["images"]) == (3, 3, 13)
     assert [(one["name"], one["device"]) for one in now["workers"]] == [("here", "cpu")]
     assert now["dead"] == []
     text = attrib("status", "--data", tmp_path / "there", "--redis", redis.url).stdout
+    assert text.startswith("ingest   finished, dataset set\n")
+    assert re.search(r"^rate     \d+ images/s on average$", text, re.MULTILINE)
     assert "shards   3 of 3 done, 0 at work, 0 waiting, 0 dead letters" in text
     assert re.search(r"here +cpu", text)
     for command, said in (("retry", "no shards to send again"), ("cancel", "0 shards given up")):
@@ -110,6 +113,53 @@ def test_an_ingest_by_a_worker_is_an_ingest(
     said = process.stderr.read()
     assert "Traceback" not in said
     assert f"attrib: 1 process at work for Redis at {redis.url}" in said
+
+
+def test_the_plan_as_a_whole_for_prometheus(
+    tmp_path: Path, redis: Redis, pictures: Path, worker: tuple[subprocess.Popen[str], int]
+) -> None:
+    data, port = tmp_path / "data", free_port()
+    options = ["--data", str(data), "--redis", redis.url]
+    done = attrib("ingest", pictures, *options, "--workers", "--no-calibrate", "--shard-size", 5)
+    assert done.returncode == 0, done.stderr
+    with subprocess.Popen(
+        [*_ATTRIB, "status", *options, "--metrics-port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as status:
+        try:
+            assert status.stderr is not None
+            line = f"attrib: metrics at http://127.0.0.1:{port}/metrics, until stopped\n"
+            assert status.stderr.readline() == line
+            assert metrics(port) == {
+                "attrib_ingest_running": 0,
+                "attrib_ingest_redis_up": 1,
+                "attrib_ingest_workers": 1,
+                'attrib_ingest_shards{state="done"}': 3,
+                'attrib_ingest_shards{state="at_work"}': 0,
+                'attrib_ingest_shards{state="waiting"}': 0,
+                'attrib_ingest_shards{state="dead"}': 0,
+                'attrib_ingest_images{result="ok"}': 12,
+                'attrib_ingest_images{result="rejected"}': 1,
+                "attrib_ingest_images_per_second": 0,
+                "attrib_ingest_planned_shards": 3,
+                "attrib_ingest_planned_images": 13,
+            }
+            redis.kill()
+            assert metrics(port)["attrib_ingest_redis_up"] == 0
+            taken = attrib("status", *options, "--metrics-port", port)
+            assert taken.returncode == 2
+            assert taken.stderr == (
+                f"attrib: port {port} cannot be served: Address already in use; choose another "
+                "--metrics-port\n"
+            )
+        finally:
+            status.send_signal(signal.SIGINT)
+        text, said = status.communicate(timeout=20)
+    assert (status.returncode, text.splitlines()[0]) == (130, "ingest   finished, dataset pictures")
+    assert "Traceback" not in said
 
 
 def test_redis_that_does_not_answer(tmp_path: Path, pictures: Path) -> None:

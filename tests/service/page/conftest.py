@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 # Helper modules that lie beside the tests are imported by their names.
@@ -36,6 +37,7 @@ HOSTILE = {
     "2819b95e22b3": {"url": "data:text/html,<script>alert(1)</script>", "caption": "x" * 1500},
 }
 TWIN = "a4e15c4a30fc"
+SAVED_AGAIN = "1121bf9f7764"
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +47,7 @@ def generated() -> Path:
 
 @pytest.fixture(scope="session")
 def page_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """70 training images, one of them twice, some with metadata that means harm."""
+    """70 training images, one twice, one saved again, some with metadata that means harm."""
     folder = tmp_path_factory.mktemp("page") / "clipart"
     folder.mkdir()
     rows = pq.read_table(EXAMPLES / "training" / "metadata.parquet").to_pylist()
@@ -60,6 +62,9 @@ def page_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(EXAMPLES / "training" / row["file"], folder / f"{name}.jpg")
             record = {**fields, **HOSTILE.get(name, {}), **other}
             (folder / f"{name}.json").write_text(json.dumps(record))
+    with Image.open(folder / f"{SAVED_AGAIN}.jpg") as image:
+        image.resize((180, 180)).save(folder / "again.jpg", quality=60)
+    (folder / "again.json").write_text(json.dumps({"creator": "Third Owner", "licence": "CC0"}))
     data = folder.parent / "data"
     ingest = ["ingest", str(folder), "--data", str(data), "--model", "efficientnet-lite0-clipart"]
     subprocess.run(

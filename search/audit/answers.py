@@ -1,0 +1,160 @@
+"""Who answers an audit: a collection that is open here, or a service elsewhere."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.shards import read_thumbnails
+from search.answer import Attribution, Row
+from search.attribution import Attributor
+from search.audit.derived import thresholds_for
+from search.audit.flags import Thresholds
+from search.audit.gallery import Part
+from search.audit.remembered import remembered
+from search.audit.settings import AuditSettings
+from search.audit.sink import PartsSink
+from search.collection import Collection
+from search.pipeline import DecodePool, Embeds, IngestSettings, Pipeline
+from search.plan import Work
+from search.writer import Writer
+
+__all__ = ["Answers", "LocalAnswers"]
+
+
+class Answers(Protocol):
+    """What an audit needs of those who answer."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What there is, as `Collection.facts`."""
+        ...
+
+    def thresholds(self, settings: AuditSettings) -> Thresholds:
+        """Those of the settings, with what only the collection tells."""
+        ...
+
+    def take(
+        self,
+        parts: Iterable[Part],
+        sink: PartsSink,
+        settings: AuditSettings,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Read the parts and have them attributed; the sink gets what comes of it, in order.
+
+        Raises:
+            AttribError: a source cannot be read, the backbone or the index fails, ...
+        """
+        ...
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """The training image's thumbnail, None where there is none."""
+        ...
+
+    def thumbnail(self, training_id: str) -> bytes | None:
+        """The same, as the bytes of an image file."""
+        ...
+
+
+class LocalAnswers:
+    """An open collection.
+
+    Args:
+        collection: to be closed by the caller.
+        backbone: called for the loaded backbone once there is something to embed.
+    """
+
+    def __init__(self, collection: Collection, backbone: Callable[[], Embeds]) -> None:
+        self._collection = collection
+        self._backbone = backbone
+        model = collection.model
+        self._attributor = Attributor(
+            remembered(collection.index), model.name, model.fingerprint, model.calibrator
+        )
+
+    def facts(self) -> Mapping[str, Any]:
+        """As `Answers.facts`."""
+        return self._collection.facts()
+
+    def thresholds(self, settings: AuditSettings) -> Thresholds:
+        """As `Answers.thresholds`."""
+        collection = self._collection
+        return thresholds_for(
+            collection.index, collection.model.name, settings.thresholds, settings.copy_model
+        )
+
+    def take(
+        self,
+        parts: Iterable[Part],
+        sink: PartsSink,
+        settings: AuditSettings,
+        advance: Callable[[int], None],
+    ) -> None:
+        """As `Answers.take`. The calling thread embeds; the sink works in a thread of its own."""
+        sizes = IngestSettings(
+            shard_size=settings.part_size,
+            batch_size=settings.batch_size,
+            decode_threads=settings.decode_threads,
+            limits=settings.limits,
+        )
+
+        def works() -> Iterator[tuple[int, Work]]:
+            for part in parts:
+                sink.expect(part)
+                yield part.number, part.work
+
+        def backbone() -> Embeds:
+            loaded = self._backbone()
+            # Answers are many small objects: what is there already need not be gone through
+            # again and again for what may have become garbage, with all other threads waiting.
+            gc.freeze()
+            return loaded
+
+        sink.attribute = partial(self._attribute, settings=settings)
+        preprocessing = self._collection.model.backbone.preprocessing
+        try:
+            with Writer(sink) as writer, DecodePool(settings.decode_threads) as pool:
+                put = writer.put
+                Pipeline(backbone, "gallery", preprocessing, sizes, pool, put, advance).run(works())
+        finally:
+            gc.unfreeze()
+
+    def _attribute(
+        self, features: NDArray[np.float32], names: Sequence[str], settings: AuditSettings
+    ) -> list[Attribution]:
+        # The same rounding as in `Collection.features`.
+        half = features.astype(np.float16)
+        return self._attributor.attribute(
+            self._collection.model.mappers.synth(half.astype(np.float32)),
+            names,
+            k=settings.k,
+            mass=settings.mass,
+            without=settings.without or None,
+            exact=settings.exact,
+        )
+
+    def image_of(self, row: Row) -> Image.Image | None:
+        """As `Answers.image_of`."""
+        return self._collection.image_of(row)
+
+    def thumbnail(self, training_id: str) -> bytes | None:
+        """As `Answers.thumbnail`."""
+        found = self._collection.index.fetch(
+            [UUID(training_id)], fields=["shard", "dataset", "key"]
+        )
+        payload = found[0]
+        if payload is None or payload.get("shard") is None:
+            return None
+        key = str(payload["key"])
+        folder = self._collection.folder.features(str(payload["dataset"]))
+        with suppress(OSError):
+            return read_thumbnails(folder, int(payload["shard"]), [key]).get(key)
+        return None

@@ -1,0 +1,163 @@
+"""summary.json: what was audited and with what, and what it came to, for programs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search.audit.flags import FLAGS
+from search.audit.settings import AuditSettings
+from search.audit.tables import SCHEMA, SUMMARY
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["LIMITS", "Totals", "write_summary"]
+
+LIMITS = (
+    "Influence is a similarity-based estimate, calibrated on examples; it is not a causal proof. "
+    "It says how much each training image of this collection resembles the generated image in the "
+    "features of this model, as a share of the whole training set. What is not in the collection "
+    "cannot be found."
+)
+
+_INDEX = ("backend", "dim", "quantization", "ef", "m", "ef_construct", "oversampling", "datatype")
+_PACKAGES = ("attrib", "numpy", "pillow", "pyarrow", "qdrant-client", "qdrant-edge-py", "torch")
+
+
+class Totals:
+    """Sums over a gallery, fed a batch at a time in its order. Memory: 24 bytes an image.
+
+    Attributes:
+        images: usable ones.
+        rejected: images that could not be used, by reason.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.rejected: Counter[str] = Counter()
+        self._rows = 0
+        self._methods: Counter[str] = Counter()
+        self._flags: Counter[str] = Counter()
+        self._numbers = {
+            name: array("d") for name in ("remaining", "effective_sources", "top_influence")
+        }
+        self._inputs = hashlib.sha256()
+
+    def add(self, attributions: pa.Table, images: pa.Table) -> None:
+        """The next images, and their lines."""
+        self.images += images.num_rows
+        self._rows += attributions.num_rows
+        self._methods.update(images.column("method").to_pylist())
+        self._flags.update(name for names in images.column("flags").to_pylist() for name in names)
+        for name, kept in self._numbers.items():
+            kept.extend(images.column(name).to_pylist())
+        self._note(images, ("image", "sha256", "prompt", "metadata"))
+
+    def reject(self, rejects: pa.Table) -> None:
+        """Some rejects."""
+        self.rejected.update(rejects.column("reason").to_pylist())
+        self._note(rejects, ("image", "reason"))
+
+    def record(self) -> dict[str, Any]:
+        """As in the summary, but for what the shares tell."""
+        numbers = {name: np.frombuffer(kept) for name, kept in self._numbers.items()}
+        return {
+            "images": self.images,
+            "rows": self._rows,
+            "remaining_mean": float(numbers["remaining"].mean()),
+            "effective_sources_median": float(np.median(numbers["effective_sources"])),
+            "top_influence_median": float(np.median(numbers["top_influence"])),
+            "methods": dict(self._methods),
+            "flags": {name: self._flags[name] for name in FLAGS},
+        }
+
+    @property
+    def inputs(self) -> str:
+        """sha256 over the images, their prompts and metadata, and the rejects."""
+        return self._inputs.hexdigest()
+
+    def _note(self, table: pa.Table, columns: Iterable[str]) -> None:
+        for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
+            self._inputs.update((json.dumps(values, ensure_ascii=True) + "\n").encode())
+
+
+def write_summary(
+    whole: Path,
+    gallery: str,
+    facts: Mapping[str, Any],
+    settings: AuditSettings,
+    totals: Totals,
+    creators: pa.Table,
+) -> None:
+    """Write summary.json; `creators`: the whole table of shares.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    fields, kinds = (creators.column(name).to_pylist() for name in ("field", "kind"))
+    known = Counter(field for field, kind in zip(fields, kinds, strict=True) if kind == "known")
+    records: Counter[str] = Counter()
+    for field, count in zip(fields, creators.column("training_images").to_pylist(), strict=True):
+        records[field] += count
+    summary = {
+        "schema": SCHEMA,
+        "gallery": {
+            "name": gallery,
+            "images": totals.images,
+            "rejected": sum(totals.rejected.values()),
+            "rejected_by_reason": dict(totals.rejected),
+            "inputs_sha256": totals.inputs,
+        },
+        "totals": {**totals.record(), "training_images": records[settings.by[0]]},
+        "settings": settings.record(),
+        "model": {name: facts[key] for name, key in _MODEL},
+        "calibrator": dict(facts["calibrator"]),
+        "collection": {
+            "name": facts["collection"],
+            "images": facts["images"],
+            "index": {name: facts["index"][name] for name in _INDEX if name in facts["index"]},
+        },
+        "flags": {
+            name: {
+                "title": flag.title,
+                "definition": flag.definition,
+                "threshold": flag.threshold,
+                "error": flag.error,
+                "measured_by": flag.measured_by,
+            }
+            for name, flag in FLAGS.items()
+        },
+        "creators": [{"field": field, "values": known[field]} for field in settings.by],
+        "versions": _versions(),
+        "limits": LIMITS,
+    }
+    text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (whole / SUMMARY).write_text(text, encoding="utf-8")
+
+
+_MODEL = (
+    ("name", "model"),
+    ("backbone", "backbone"),
+    ("fingerprint", "fingerprint"),
+    ("feature_fingerprint", "feature_fingerprint"),
+)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

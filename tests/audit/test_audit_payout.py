@@ -1,0 +1,381 @@
+"""Payouts: exact to the minor unit, whatever the shares; names that mean harm; whole errors."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_audit import make_audit
+from typer.testing import CliRunner
+
+from attrib.commands.payout import payout as payout_command
+from ingest.errors import DataFolderError, RunError, UsageError
+from search.audit.apportion import Money, apportion, parse_amount, parse_currency
+from search.audit.csv_cells import original, safe_cell
+from search.audit.manifest import read_manifest, write_manifest
+from search.audit.payout import Audited, Handling, Policy, read_audited, split
+from search.audit.payout_files import COLUMNS, payout_csv, write_payout
+from search.audit.tables import creators_schema
+
+EUR = Money("EUR", 2)
+
+
+def lines(shares: dict[str, float], unknown: float = 0.0, remaining: float = 0.0) -> list[Any]:
+    kinds = [*(("known", name) for name in shares), ("unknown", ""), ("remaining", "")]
+    values = [*shares.values(), unknown, remaining]
+    return [
+        {"field": "creator", "kind": kind, "value": value, "share": share}
+        for (kind, value), share in zip(kinds, values, strict=True)
+    ]
+
+
+def paid(amount: int, policy: Policy, *args: Any) -> dict[str, tuple[int, int]]:
+    made = split(lines(*args), amount, EUR, policy)
+    return {payee.name or payee.kind: (payee.paid, payee.held) for payee in made.payees}
+
+
+def test_largest_remainder_by_hand() -> None:
+    # Exact parts 47.5, 16, 15.8, 12, 6.1, 3.1 of 100.5: the table of every text on the method.
+    shares = [Fraction(n) for n in (47_000, 16_000, 15_800, 12_000, 6_100, 3_100)]
+    assert apportion(10, shares) == [5, 2, 1, 1, 1, 0]
+    assert apportion(0, shares) == [0] * 6
+
+
+def test_equal_remainders_go_by_name() -> None:
+    assert paid(100, Policy(), {"C": 1 / 3, "B": 1 / 3, "A": 1 / 3}) == {
+        "A": (34, 0),
+        "B": (33, 0),
+        "C": (33, 0),
+        "unknown": (0, 0),
+        "remaining": (0, 0),
+    }
+
+
+POLICIES: list[tuple[Handling, Handling, dict[str, tuple[int, int]]]] = [
+    ("hold", "hold", {"A": (30, 0), "B": (10, 0), "unknown": (0, 20), "remaining": (0, 40)}),
+    ("pro-rata", "hold", {"A": (50, 0), "B": (17, 0), "unknown": (0, 33), "remaining": (0, 0)}),
+    ("hold", "pro-rata", {"A": (45, 0), "B": (15, 0), "unknown": (0, 0), "remaining": (0, 40)}),
+    ("pro-rata", "pro-rata", {"A": (75, 0), "B": (25, 0), "unknown": (0, 0), "remaining": (0, 0)}),
+]
+
+
+@pytest.mark.parametrize(("remaining", "unknown", "expected"), POLICIES)
+def test_what_becomes_of_remaining_influence_and_unknown_creators(
+    remaining: Handling, unknown: Handling, expected: dict[str, tuple[int, int]]
+) -> None:
+    policy = Policy(remaining=remaining, unknown=unknown)
+    assert paid(100, policy, {"A": 0.3, "B": 0.1}, 0.2, 0.4) == expected
+
+
+def test_with_nobody_to_pay_all_is_held_back() -> None:
+    policy = Policy(remaining="pro-rata", unknown="pro-rata")
+    assert paid(100, policy, {}, 0.0, 1.0) == {"unknown": (0, 0), "remaining": (0, 100)}
+    assert paid(100, policy, {}, 0.25, 0.75) == {"unknown": (0, 100), "remaining": (0, 0)}
+    assert paid(100, Policy(), {}, 0.25, 0.75) == {"unknown": (0, 25), "remaining": (0, 75)}
+
+
+def test_below_the_floor_is_held_back_for_its_creator() -> None:
+    assert paid(1000, Policy(floor=101), {"A": 0.8, "B": 0.101, "C": 0.099}) == {
+        "A": (800, 0),
+        "B": (101, 0),
+        "C": (0, 99),
+        "unknown": (0, 0),
+        "remaining": (0, 0),
+    }
+
+
+def test_reasons_tell_what_was_not_paid_and_why() -> None:
+    policy = Policy(floor=200, remaining="pro-rata")
+    made = split(lines({"A": 0.5, "B": 0.1, "C": 1e-9}, 0.2, 0.2 - 1e-9), 1000, EUR, policy)
+    assert [(payee.name, payee.kind, payee.reason) for payee in made.payees] == [
+        ("A", "known", ""),
+        ("B", "known", "below the floor"),
+        ("C", "known", "less than one minor unit"),
+        ("", "unknown", "no known creator"),
+        ("", "remaining", "remaining influence: spread over the others"),
+    ]
+
+
+# One draw an example: ten thousand of them are to take seconds. Four bytes a weight.
+drawn = st.binary(min_size=16, max_size=60)
+
+
+@given(drawn)
+@settings(max_examples=10_000, deadline=None)
+def test_payouts_and_what_is_held_back_sum_to_the_amount(drawn: bytes) -> None:
+    head, tail = drawn[:8], drawn[8:]
+    amount = 1 + int.from_bytes(head[:5], "big")
+    floor = int.from_bytes(head[5:7], "big") ** 2
+    policy = Policy(
+        remaining="pro-rata" if head[7] & 1 else "hold",
+        unknown="pro-rata" if head[7] & 2 else "hold",
+        floor=floor,
+    )
+    found = [int.from_bytes(tail[at : at + 4], "big") for at in range(0, len(tail), 4)]
+    total = sum(found) or 1
+    shares = [weight / total for weight in found] if any(found) else [1.0, *[0.0] * len(found[1:])]
+    known = {f"n{place}": share for place, share in enumerate(shares[2:])}
+    made = split(lines(known, *shares[:2]), amount, EUR, policy)
+    assert made.paid + made.held == amount
+    assert sum((payee.part for payee in made.payees), Fraction(0)) == 1
+    for payee in made.payees:
+        units = payee.paid + payee.held
+        assert abs(units - amount * payee.part) < 1
+        assert min(payee.paid, payee.held) == 0 <= units
+        assert payee.paid == 0 or payee.paid >= floor
+        assert payee.kind == "known" or payee.paid == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "decimals"), [("EUR", 2), ("jpy", 0), ("KWD", 3), ("CLF", 4), (" usd ", 2)]
+)
+def test_minor_units_are_those_of_the_currency(code: str, decimals: int) -> None:
+    assert parse_currency(code) == Money(code.strip().upper(), decimals)
+
+
+def test_amounts_are_written_with_the_decimals_of_the_currency() -> None:
+    texts = [parse_currency(code).text(1205) for code in ("EUR", "JPY", "KWD")]
+    assert texts == ["12.05", "1205", "1.205"]
+    assert EUR.text(7) == "0.07"
+    assert EUR.text(10**40) == "1" + "0" * 38 + ".00"
+
+
+@pytest.mark.parametrize("text", ["1000", "1000.0", "1000.00", " 1000 ", "1000.000"])
+def test_amounts(text: str) -> None:
+    assert parse_amount(text, EUR, "--amount") == 100_000
+
+
+NO_NUMBER = (
+    "--amount {!r} will not do: write a number above 0 such as 1000 or 99.95, without signs or "
+    "separators"
+)
+WRONG_AMOUNTS = [
+    *(
+        (text, "EUR", NO_NUMBER.format(text))
+        for text in ("-5", "nan", "NaN", "inf", "1e3", "1,000", "", ".5", "5.", "१२", "1" * 19)
+    ),
+    ("0", "EUR", "--amount must be above 0"),
+    ("0.00", "EUR", "--amount must be above 0"),
+    ("1.001", "EUR", "--amount 1.001 will not do: EUR has 2 decimals"),
+    ("1.5", "JPY", "--amount 1.5 will not do: JPY has no decimals"),
+    ("1.0005", "KWD", "--amount 1.0005 will not do: KWD has 3 decimals"),
+]
+
+
+@pytest.mark.parametrize(("text", "currency", "message"), WRONG_AMOUNTS)
+def test_amounts_that_will_not_do(text: str, currency: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_amount(text, parse_currency(currency), "--amount")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("code", ["ZZZ", "BTC", "", "EURO", "€"])
+def test_no_currency(code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_currency(code)
+    assert str(caught.value) == (
+        f"{code!r} is no currency: give its ISO 4217 code, such as EUR or JPY"
+    )
+
+
+HARMFUL = [
+    "=HYPERLINK(\"https://evil.example\")",
+    "+1+cmd|' /C calc'!A0",
+    "-2",
+    "@SUM(A1)",
+    "\t=1+1",
+    "\r=1",
+    "  =1",
+    "＝1",
+    "x;=1+1",
+    "x\t=1",
+    "x\n=1",
+    'x",=1',
+    "x\"\"; \n-1",
+    "'=1",
+    "\ufeff=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_no_name_becomes_a_formula(name: str) -> None:
+    cell = safe_cell(name)
+    assert original(cell) == name
+    for separator in (";", ",", "\t", "|", "\n", "\r"):
+        for piece in cell.split(separator):
+            assert piece.strip(" \"'\u3000")[:1] not in tuple("=+-@＝＋－＠") or piece[:1] == "'"
+
+
+@pytest.mark.parametrize("name", ["Jürgen O'Neill", "林 和", "A. Smith; B. Jones", "x-y=z", "a@b"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert safe_cell(name) == name
+
+
+@given(st.text(st.sampled_from("=-@'\\u0043;\"\n x") | st.characters(), max_size=12))
+@settings(max_examples=500, deadline=None)
+def test_cells_can_be_turned_back(name: str) -> None:
+    cell = safe_cell(name)
+    assert original(cell) == name
+    assert not cell.lstrip().startswith(("=", "+", "-", "@"))
+
+
+def audited(found: list[Any]) -> Audited:
+    return Audited(found, {"schema": "attrib-audit/1"}, "m" * 64)
+
+
+def test_the_csv_opens_and_sums_up() -> None:
+    names = {"Jürgen": 0.5, "=1+1": 0.25, 'x\n"y", z': 0.125}
+    found = lines(names, 0.0625, 0.0625)
+    made = split(found, 100_001, EUR, Policy())
+    content = payout_csv(made, audited(found))
+    assert content.startswith(b"\xef\xbb\xbfline,field,")
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    assert tuple(rows[0]) == COLUMNS
+    assert [original(row["name"]) for row in rows] == [*names, "", ""]
+    total = sum(Fraction(row["paid"]) + Fraction(row["held_back"]) for row in rows)
+    assert total == Fraction("1000.01")
+    assert rows[1] == {
+        "line": "2",
+        "field": "creator",
+        "kind": "known",
+        "name": "'=1+1",
+        "share": "0.250000000000",
+        "part": "0.250000000000",
+        "paid": "250.00",
+        "held_back": "0.00",
+        "currency": "EUR",
+        "reason": "",
+        "basis": "similarity-based estimate, not a causal proof",
+        "audit": "m" * 64,
+    }
+
+
+def test_no_shares_to_split_by() -> None:
+    with pytest.raises(RunError, match="the audit is of no images: there is nothing to split by"):
+        split([], 100, EUR, Policy())
+    with pytest.raises(UsageError) as caught:
+        split(lines({"A": 1.0}), 100, EUR, Policy(by="licence"))
+    assert str(caught.value) == (
+        "the audit has no shares by 'licence', only by creator: run `attrib audit` with "
+        "--by licence"
+    )
+
+
+@pytest.mark.parametrize("shares", [{"A": 0.5}, {"A": float("nan")}, {"A": 1.5, "B": -0.5}])
+def test_shares_that_are_none(shares: dict[str, float]) -> None:
+    with pytest.raises(RunError) as caught:
+        split(lines(shares), 100, EUR, Policy())
+    assert str(caught.value) == (
+        "the shares by creator in creators.parquet are none: they must sum to 1"
+    )
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    out = make_audit(tmp_path / "report", 30, 4, hostile=True)
+    write_manifest(out)
+    return out
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(payout_command)
+    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def test_the_command_writes_both_files(
+    report: Path, tmp_path: Path, invoke: Callable[..., Any]
+) -> None:
+    done = invoke(report, "--amount", "1000", "--currency", "EUR", "--floor", "5")
+    assert done.exit_code == 0, done.output
+    assert "A similarity-based estimate, not a causal proof" in done.stdout
+    assert "1000.00 EUR by creator" in done.stdout
+    content = (tmp_path / "payout.csv").read_bytes()
+    record = json.loads((tmp_path / "payout.json").read_text("utf-8"))
+    assert record["csv_sha256"] == hashlib.sha256(content).hexdigest()
+    assert record["audit"]["manifest_sha256"] == read_manifest(report).sha256
+    assert record["audit"]["model"]["name"] == "made-up"
+    assert record["audit"]["settings"]["mass"] == 0.99
+    assert Fraction(record["paid"]) + Fraction(record["held_back"]) == 1000
+    stored = {line["value"] for line in pq.read_table(report / "creators.parquet").to_pylist()}
+    assert {payee["name"] for payee in record["payees"]} <= stored
+    assert str(tmp_path) not in json.dumps(record)
+    again = invoke(report, "--amount", "1000.00", "--currency", "eur", "--floor", "5.00", "--json")
+    assert (tmp_path / "payout.csv").read_bytes() == content
+    assert json.loads(again.stdout).items() <= record.items()
+
+
+def test_other_fields_and_no_decimals(report: Path, invoke: Callable[..., Any]) -> None:
+    done = invoke(
+        *(report, "--amount", "999", "--currency", "JPY", "--by", "licence"),
+        *("--remaining", "pro-rata", "--unknown", "pro-rata", "--json"),
+    )
+    record = json.loads(done.stdout)
+    assert sum(int(payee["paid"]) for payee in record["payees"]) == 999
+    assert record["held_back"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--amount", "-5", "--currency", "EUR"], 2, NO_NUMBER.format("-5")),
+        (["--amount", "5", "--currency", "EUR", "--floor", "x"], 2, None),
+        (["--amount", "5", "--currency", "XYZ"], 2, None),
+        (["--amount", "5", "--currency", "EUR", "--by", "url"], 2, None),
+        (
+            ["--amount", "5", "--currency", "EUR", "--out", "p.json"],
+            2,
+            "p.json names the CSV file: its trail goes into p.json beside it",
+        ),
+    ],
+)
+def test_wrong_calls_end_in_one_line(
+    report: Path, invoke: Callable[..., Any], args: list[str], code: int, message: str | None
+) -> None:
+    done = invoke(report, *args)
+    assert done.exit_code == code
+    assert done.stderr.startswith("attrib: ")
+    assert done.stderr.count("\n") == 1
+    if message is not None:
+        assert done.stderr == f"attrib: {message}\n"
+
+
+def test_shares_that_were_changed_are_not_paid_by(report: Path, invoke: Callable[..., Any]) -> None:
+    path = report / "creators.parquet"
+    table = pq.read_table(path).to_pylist()
+    table[0]["share"], table[1]["share"] = table[1]["share"], table[0]["share"]
+    pq.write_table(pa.Table.from_pylist(table, creators_schema()), path)
+    done = invoke(report, "--amount", "5", "--currency", "EUR")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"attrib: {report} cannot be paid by: creators.parquet ")
+    assert done.stderr.endswith(f"; see `attrib audit verify {report}`\n")
+
+
+def test_no_audit(tmp_path: Path, invoke: Callable[..., Any]) -> None:
+    done = invoke(tmp_path / "none", "--amount", "5", "--currency", "EUR")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"attrib: {tmp_path / 'none'} is no finished audit: it has no manifest.json; `attrib audit "
+        f"GALLERY --out {tmp_path / 'none'}` makes one, and goes on where it stopped\n",
+    )
+
+
+def test_a_disk_that_refuses(report: Path, tmp_path: Path) -> None:
+    found = read_audited(report)
+    made = split(found.lines, 100, EUR, Policy())
+    with pytest.raises(DataFolderError, match="cannot write to"):
+        write_payout(made, found, tmp_path / "nowhere" / "payout.csv")
