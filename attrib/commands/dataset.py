@@ -12,6 +12,7 @@ from attrib.options import JsonOption
 
 if TYPE_CHECKING:
     from evaluation.dataset.check import Check
+    from evaluation.dataset.endpoint import Endpoint
 
 __all__ = ["app"]
 
@@ -79,7 +80,25 @@ def build(
     prior_images: Annotated[
         int, typer.Option(min=0, help="Real images of the class, for prior preservation.")
     ] = 200,
+    prior_weight: Annotated[
+        float, typer.Option(min=0, help="Of the prior images in the loss; an exemplar's is 1.")
+    ] = 1.0,
     rank: Annotated[int, typer.Option(min=1, help="Of lora.")] = 8,
+    no_augment: Annotated[
+        bool,
+        typer.Option(
+            "--no-augment", help="Show the exemplars as they are: not mirrored, not scaled."
+        ),
+    ] = False,
+    base_images: Annotated[
+        int,
+        typer.Option(
+            min=2, help="Images of the generator itself that each model's are compared with."
+        ),
+    ] = 8,
+    splits: Annotated[
+        str, typer.Option(help="Shares of the models for train, val and test; they sum to 1.")
+    ] = "0.6,0.15,0.25",
     exemplars_per_style: Annotated[
         int, typer.Option(min=1, help="Images of a creator to customize on, at most.")
     ] = 8,
@@ -99,8 +118,23 @@ def build(
             show_default=False,
         ),
     ] = None,
+    prompts_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Have free prompts written for each class word by a language model behind an "
+            "endpoint of OpenAI's protocol, such as http://127.0.0.1:8000/v1; its key in "
+            "ATTRIB_PROMPTS_KEY. Asked once: the plan keeps them.",
+            show_default=False,
+        ),
+    ] = None,
+    prompts_model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model's name there.", show_default=False),
+    ] = None,
     sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps an image.")] = 50,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.")] = 6.0,
+    sampling_batch: Annotated[int, typer.Option(min=1, help="Images made at once.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of all choices and noise.")] = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda ... [default: a GPU if there is one]")
@@ -136,19 +170,24 @@ def build(
         kind=kind,
         models=models,
         per_model=per_model,
+        base_images=base_images,
         exemplars_per_style=exemplars_per_style,
         seed=seed,
+        splits=_shares(splits),
         customization=Customization(
             method=method,
             steps=steps,
             learning_rate=learning_rate,
             batch_size=batch_size,
             prior_images=prior_images,
+            prior_weight=prior_weight,
             rank=rank,
+            augment=not no_augment,
             gradient_checkpointing=gradient_checkpointing,
         ),
-        sampling=Sampling(steps=sampling_steps, guidance=guidance),
+        sampling=Sampling(steps=sampling_steps, guidance=guidance, batch_size=sampling_batch),
     )
+    endpoint = _endpoint(prompts_from, prompts_model, prompts)
     model = find_model(judge)
     lists = read_prompts(prompts, kind) if prompts is not None else shipped_prompts(kind)
     library = Library(exemplars, class_field=class_field)
@@ -166,6 +205,7 @@ def build(
                 "sha256": generator_hash(generator),
             },
             bar,
+            endpoint=endpoint,
         )
     finally:
         bar.stop()
@@ -237,6 +277,33 @@ def card(folder: FolderArgument) -> None:
     typer.echo(str(write_card(folder)))
 
 
+def _shares(text: str) -> tuple[float, float, float]:
+    from ingest.errors import UsageError
+
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise UsageError(
+            f"--splits {text!r} is not three shares, such as 0.6,0.15,0.25 (train, val, test)"
+        ) from exc
+    return train, val, test
+
+
+def _endpoint(url: str | None, name: str | None, prompts: Path | None) -> Endpoint | None:
+    import os
+
+    from evaluation.dataset.endpoint import Endpoint
+    from ingest.errors import UsageError
+
+    if url is None and name is None:
+        return None
+    if url is None or name is None:
+        raise UsageError("--prompts-from and --prompts-model go together: an address, and a model")
+    if prompts is not None:
+        raise UsageError("prompts are of a file or of an endpoint: --prompts or --prompts-from")
+    return Endpoint(url, name, os.environ.get("ATTRIB_PROMPTS_KEY", ""))
+
+
 def _show(check: Check) -> None:
     from attrib.console import table
 
@@ -268,8 +335,8 @@ def _show(check: Check) -> None:
     )
     if check.failed:
         warn(
-            f"{len(check.failed)} of {len(check.models)} models were not customized: their images "
-            "are no nearer to the exemplar than the generator's own; raise --steps or "
+            f"{len(check.failed)} of {len(check.models)} models are not surely customized: the "
+            "interval of their gain over the generator itself is not above 0; raise --steps or "
             "--learning-rate"
         )
     if check.copying:

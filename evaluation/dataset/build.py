@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from evaluation.dataset.customize import Prior, customized
+from evaluation.dataset.captions import Captions
+from evaluation.dataset.endpoint import Endpoint
 from evaluation.dataset.files import (
+    LOCK,
     MANIFEST,
     PLAN,
     SPLITS,
-    base_paths,
     children,
-    prior_paths,
     record_path,
     synth_paths,
     write_bytes,
@@ -29,14 +27,14 @@ from evaluation.dataset.files import (
 )
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry, Library
+from evaluation.dataset.lock import taken
+from evaluation.dataset.make import image_count, make_model
 from evaluation.dataset.memory import check_memory
 from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
-from evaluation.dataset.prompts import PromptLists, without_token
-from evaluation.dataset.resume import difference, read_record
+from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.resume import captions_of, difference, read_record
 from evaluation.dataset.settings import BuildSettings
-from evaluation.dataset.synthesize import synthesized
-from ingest.decode import decode
-from ingest.errors import DataFolderError, ImageError, SourceError, UsageError
+from ingest.errors import DataFolderError, SourceError, UsageError
 from ingest.item import printable
 
 __all__ = ["BuildReport", "Progress", "build_dataset", "generator_hash", "libraries"]
@@ -113,6 +111,8 @@ def build_dataset(
     settings: BuildSettings,
     generator_name: dict[str, str],
     progress: Progress | None = None,
+    *,
+    endpoint: Endpoint | None = None,
 ) -> BuildReport:
     """Make the dataset in `out`, or go on with it.
 
@@ -128,126 +128,92 @@ def build_dataset(
         settings: of all.
         generator_name: ``name``, ``revision`` and ``sha256`` of the generator, for the record.
         progress: told of the images.
+        endpoint: asked for free prompts in place of those in `lists`, once: what it wrote is kept
+            in the plan.
 
     Raises:
         UsageError: `out` holds a dataset of other settings, or something else; or there is no
             exemplar to be used.
+        DataFolderBusyError: another process writes into `out`.
         DataFolderError: the disk refuses.
-        RunError: a customization failed, or would not fit into memory.
+        RunError: a customization failed, or would not fit into memory; the endpoint refuses.
     """
-    before = read_plan(out)
-    # What was killed while it wrote its plan has left no more than a part of it.
-    if before is None and any(path.name != PLAN + ".part" for path in children(out)):
-        raise UsageError(f"{out} is not empty and holds no dataset; name a new folder with --out")
-    generator = load()
-    made_with = {**generator_name, "device": generator.device.type}
-    plan = plan_dataset(library, lists, settings, generator.is_known, made_with, libraries())
-    if before is not None and (differs := difference(before, plan.dumps())) is not None:
-        raise UsageError(f"{out} was begun with other {differs}; give the same, or another --out")
-    entries = {entry.key: entry for entry in library.entries}
-    try:
-        write_text(out / PLAN, plan.dumps())
-        pending = [model for model in plan.models if read_record(out, model) is None]
-        if pending:
-            with_priors = settings.customization.prior_images > 0
-            check_memory(generator, settings.customization, priors=with_priors)
-        if progress is not None:
-            progress.start(sum(len(model.prompts) + model.base_images for model in pending))
-        for model in plan.models:
-            _keep_exemplars(out, model, entries)
-        for model in pending:
-            _make(out, model, plan, entries, generator, settings, progress)
-        _write_cases(out, plan, settings)
-        _write_manifest(out, plan)
-        shutil.rmtree(out / ".work", ignore_errors=True)
-    except OSError as exc:
-        raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
+    _check_place(out)
+    with ExitStack() as held:
+        is_there = out.is_dir()
+        if is_there:
+            held.enter_context(taken(out))
+        before = read_plan(out)
+        generator = load()
+        captions = None
+        if endpoint is not None:
+            captions = Captions(endpoint, settings, captions_of(before))
+        plan = plan_dataset(
+            library,
+            lists,
+            settings,
+            generator.is_known,
+            {**generator_name, "device": generator.device.type},
+            libraries(),
+            captions,
+        )
+        try:
+            if not is_there:
+                # No wrong call leaves a folder behind: it is made once there is a plan.
+                out.mkdir(parents=True, exist_ok=True)
+                held.enter_context(taken(out))
+                before = read_plan(out)
+            if before is not None and (differs := difference(before, plan.dumps())) is not None:
+                raise UsageError(
+                    f"{out} was begun with other {differs}; give the same, or another --out"
+                )
+            write_text(out / PLAN, plan.dumps())
+            made = _make_pending(out, plan, library, generator, settings, progress)
+            _write_cases(out, plan, settings)
+            _write_manifest(out, plan)
+            shutil.rmtree(out / ".work", ignore_errors=True)
+        except OSError as exc:
+            raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
     images = sum(len(model.prompts) for model in plan.models)
-    return BuildReport(len(plan.models), len(pending), images, plan.told)
+    return BuildReport(len(plan.models), made, images, plan.told)
 
 
-def _make(
+def _check_place(out: Path) -> None:
+    # What was killed while it wrote its plan has left no more than these.
+    left = {PLAN + ".part", LOCK}
+    if not (out / PLAN).exists() and any(path.name not in left for path in children(out)):
+        raise UsageError(f"{out} is not empty and holds no dataset; name a new folder with --out")
+
+
+def _make_pending(
     out: Path,
-    model: ModelPlan,
     plan: Plan,
-    entries: dict[str, Entry],
+    library: Library,
     generator: Generator,
     settings: BuildSettings,
     progress: Progress | None,
-) -> None:
-    exemplars = [decode((out / path).read_bytes()).image for path in model.exemplars]
-    priors = _priors([entries[key] for key in model.priors], model, settings)
-    lacking = 0 if priors else settings.customization.prior_images
-    work = out / ".work" / model.id
-    shutil.rmtree(work, ignore_errors=True)
-    by_kind = synth_paths(model, settings.kind)
-    places = [path for paths in by_kind.values() for path in paths]
-    order = [prompt for kind in by_kind for prompt in model.prompts if prompt.kind == kind]
-    before = base_paths(model, settings.kind)
-    # Of both kinds of prompts, each with the words and the noise of the image that it is compared
-    # with: then nothing but the training is between them.
-    twins = [number * len(order) // len(before) for number in range(len(before))]
-    own = prior_paths(model, settings.kind, lacking)
-
-    def make(paths: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> None:
-        images = synthesized(generator, prompts, seeds, settings.sampling)
-        for path, image in zip(paths, images, strict=True):
-            target = work / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            image.save(target, "PNG")
-            if progress is not None:
-                progress.advance(1)
-
-    generator.reset_token()
-    make(
-        before,
-        [order[twin].text for twin in twins],
-        [model.seeds[twin] for twin in twins],
-    )
-    word = _word(model, settings)
-    noises = np.random.default_rng([model.seed, 2]).integers(2**31, size=lacking).tolist()
-    make(own, [word] * lacking, noises)
-    priors += [Prior(decode((work / path).read_bytes()).image, word) for path in own]
-    with customized(
-        generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
-    ) as trained:
-        make(places, [prompt.text for prompt in order], model.seeds)
-    hashes = {}
-    for path in (*places, *before, *own):
-        hashes[path] = hashlib.sha256((work / path).read_bytes()).hexdigest()
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        (work / path).replace(out / path)
-    record = {
-        **asdict(model),
-        "images": hashes,
-        "base_of": {path: places[twin] for path, twin in zip(before, twins, strict=True)},
-        "prior_images": {"real": len(priors) - lacking, "synthesized": lacking},
-        "prompts": {path: prompt.text for path, prompt in zip(places, order, strict=True)},
-        "losses": [round(loss, 6) for loss in trained.losses],
-        "prior_losses": [round(loss, 6) for loss in trained.prior_losses],
-        "moved": trained.moved,
-    }
-    write_text(record_path(out, model.id), json.dumps(record, indent=1, sort_keys=True) + "\n")
+) -> int:
+    """Make the models that are not finished; returns how many those were."""
+    pending = [model for model in plan.models if read_record(out, model) is None]
+    if pending:
+        with_priors = settings.customization.prior_images > 0
+        check_memory(generator, settings.customization, priors=with_priors)
+    entries = {entry.key: entry for entry in library.entries}
+    if progress is not None:
+        progress.start(sum(image_count(model, entries, settings) for model in pending))
+    for model in plan.models:
+        _keep_exemplars(out, model, entries)
+    for model in pending:
+        advance = progress.advance if progress is not None else _nobody
+        make_model(out, model, entries, generator, settings, advance)
+    return len(pending)
 
 
-def _priors(entries: Sequence[Entry], model: ModelPlan, settings: BuildSettings) -> list[Prior]:
-    """Those that can be read, without copies of the exemplar: one more or less is no loss."""
-    priors = []
-    for entry in entries:
-        with suppress(ImageError, SourceError):
-            data, image = entry.read()
-            if hashlib.sha256(data).hexdigest() not in model.exemplar_hashes:
-                caption = without_token(entry.caption)
-                priors.append(Prior(image, caption or _word(model, settings)))
-    return priors
+def _nobody(images: int) -> None:
+    """Told of images where nobody asks."""
 
 
-def _word(model: ModelPlan, settings: BuildSettings) -> str:
-    """What prior images without a caption show."""
-    return model.name if settings.kind == "object" else "a picture"
-
-
-def _keep_exemplars(out: Path, model: ModelPlan, entries: dict[str, Entry]) -> None:
+def _keep_exemplars(out: Path, model: ModelPlan, entries: Mapping[str, Entry]) -> None:
     """Copy a model's exemplars into the dataset, where they are not there yet."""
     chosen = zip(model.exemplars, model.exemplar_keys, model.exemplar_hashes, strict=True)
     for path, key, digest in chosen:
@@ -306,6 +272,8 @@ def _write_manifest(out: Path, plan: Plan) -> None:
         "left_out": plan.told,
         "files": files,
     }
+    if plan.captions is not None:
+        manifest["captions"] = {name: plan.captions[name] for name in ("endpoint", "model")}
     write_text(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from evaluation.dataset.check import Check, read_quality
 from evaluation.dataset.files import CARD, MANIFEST, SPLITS, write_text
+from evaluation.dataset.lock import taken
 from ingest.decode import decode
 from ingest.errors import DataFolderError, ImageError, SourceError
 from ingest.item import printable
@@ -26,26 +27,33 @@ def write_card(out: Path) -> Path:
 
     Raises:
         SourceError: no finished dataset there, or damaged records.
+        DataFolderBusyError: another process writes into the folder.
         DataFolderError: the folder cannot be written to.
     """
-    try:
-        manifest = json.loads((out / MANIFEST).read_text("utf-8"))
-        records = [
-            json.loads(path.read_text("utf-8")) for path in sorted((out / "models").glob("*.json"))
-        ]
-        sheets = [_sheet(out, record) for record in records[:_SHEETS]]
-        text = _card(manifest, records, read_quality(out), sheets)
-    except FileNotFoundError as exc:
-        raise SourceError(f"{out} holds no finished dataset of `attrib dataset build`") from exc
-    except PermissionError as exc:
-        raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImageError) as exc:
-        raise SourceError(f"{out} is damaged: {exc}") from exc
-    try:
-        write_text(out / CARD, text)
-    except OSError as exc:
-        raise DataFolderError(f"cannot write {out / CARD}: {exc.strerror or exc}") from exc
+    if not (out / MANIFEST).is_file():
+        raise SourceError(f"{out} holds no finished dataset of `attrib dataset build`")
+    with taken(out):
+        try:
+            text = _made(out)
+        except PermissionError as exc:
+            raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImageError) as exc:
+            raise SourceError(f"{out} is damaged: {exc}") from exc
+        try:
+            write_text(out / CARD, text)
+        except OSError as exc:
+            raise DataFolderError(f"cannot write {out / CARD}: {exc.strerror or exc}") from exc
     return out / CARD
+
+
+def _made(out: Path) -> str:
+    """The card's text; its sheets are written."""
+    manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+    records = [
+        json.loads(path.read_text("utf-8")) for path in sorted((out / "models").glob("*.json"))
+    ]
+    sheets = [_sheet(out, record) for record in records[:_SHEETS]]
+    return _card(manifest, records, read_quality(out), sheets)
 
 
 def _card(
@@ -77,6 +85,7 @@ def _card(
         f"| sampling | {sampling['steps']} steps, guidance {sampling['guidance']:g} |",
         f"| models by split | {', '.join(f'{name} {splits[name]}' for name in SPLITS)} |",
         f"| seed | {settings['seed']} |",
+        *_captions(manifest.get("captions")),
         "",
         "Every hyperparameter and the hash of every file are in `manifest.json`; the choice of "
         "exemplars, prompts and seeds in `plan.json`; losses of each model in `models/`.",
@@ -147,6 +156,14 @@ def _plain(text: object) -> str:
     shown = " ".join(shown.split())
     escaped = re.sub(r"([\\`*_{}\[\]<>#|!&~:@$])", r"\\\1", shown)
     return re.sub(r"(?i)(www)\.", r"\1\\.", escaped)
+
+
+def _captions(asked: dict[str, str] | None) -> list[str]:
+    if asked is None:
+        return []
+    return [
+        f"| free prompts | written by {_plain(asked['model'])} at {_plain(asked['endpoint'])} |"
+    ]
 
 
 def _priors(records: list[dict[str, Any]]) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.dataset.files import FOLDERS, MANIFEST, QUALITY, write_text
+from evaluation.dataset.lock import taken
 from ingest.decode import decode
 from ingest.errors import DataFolderError, ImageError, ModelError, SourceError
 from ingest.item import printable
@@ -117,12 +118,25 @@ def check_dataset(
     Raises:
         SourceError: no dataset there, or one that is not finished.
         ModelError: the judge's weights are not those of its backbone.
+        DataFolderBusyError: another process writes into the folder.
         DataFolderError: the outcome cannot be written.
     """
     manifest = _manifest(out)
-    problems = tuple(_problems(out, manifest["files"]))
     if judge is None or embedder is None:
-        return Check(problems)
+        return Check(tuple(_problems(out, manifest["files"])))
+    with taken(out):
+        return _judged(out, judge, embedder, copy_similarity, advance)
+
+
+def _judged(
+    out: Path,
+    judge: AttributionModel,
+    embedder: Callable[[], Embedder],
+    copy_similarity: float,
+    advance: Callable[[int], None],
+) -> Check:
+    manifest = _manifest(out)
+    problems = tuple(_problems(out, manifest["files"]))
     backbone = embedder()
     if backbone.weights_hash and judge.weights_hash not in ("", backbone.weights_hash):
         raise ModelError(f"the weights of {judge.backbone.name} are not those of {judge.name}")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CARD",
     "FOLDERS",
+    "LOCK",
     "MANIFEST",
     "PLAN",
     "QUALITY",
@@ -24,6 +25,7 @@ __all__ = [
     "write_text",
 ]
 
+LOCK = ".lock"
 PLAN = "plan.json"
 MANIFEST = "manifest.json"
 QUALITY = "quality.json"

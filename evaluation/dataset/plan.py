@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from evaluation.dataset.captions import Captions
 from evaluation.dataset.files import PLAN
 from evaluation.dataset.generator import TOKEN
 from evaluation.dataset.library import Library, Subject
@@ -71,6 +72,7 @@ class Plan:
         versions: of the libraries that decide what comes out.
         models: in order.
         told: what was left out, and why.
+        captions: what an endpoint wrote, and which; None where none was asked.
     """
 
     settings: dict[str, Any]
@@ -78,10 +80,14 @@ class Plan:
     versions: dict[str, str]
     models: tuple[ModelPlan, ...]
     told: tuple[str, ...]
+    captions: dict[str, Any] | None = None
 
     def dumps(self) -> str:
         """As JSON; equal plans give equal text."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+        values = {"schema": SCHEMA, **asdict(self)}
+        if self.captions is None:
+            del values["captions"]
+        return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
 
 def plan_dataset(
@@ -91,6 +97,7 @@ def plan_dataset(
     is_known: Callable[[str], bool],
     generator: dict[str, str],
     versions: dict[str, str],
+    captions: Captions | None = None,
 ) -> Plan:
     """Choose everything; nothing is written.
 
@@ -98,8 +105,18 @@ def plan_dataset(
     has already: one image in two splits would make the test worthless. The next one takes their
     place.
 
+    Args:
+        library: exemplars and prior images.
+        lists: of prompts.
+        settings: of all.
+        is_known: whether the generator's tokenizer can say a word.
+        generator: name and hash of its files.
+        versions: of the libraries that decide what comes out.
+        captions: that take the place of the free prompts in `lists`, where there are enough.
+
     Raises:
         UsageError: nothing to choose from, or no exemplar that can be read.
+        RunError: the endpoint of `captions` refuses.
     """
     subjects, told = library.subjects(settings, is_known)
     models: list[ModelPlan] = []
@@ -118,7 +135,9 @@ def plan_dataset(
         taken |= {digest for _, _, digest in kept}
         choices = np.random.default_rng([settings.seed, number])
         spoken = _spoken(subject, settings)
-        prompts = lists.choose(spoken, settings.per_model, choices)
+        written = captions.of(subject.name) if captions is not None else ()
+        chosen = replace(lists, free=written) if written else lists
+        prompts = chosen.choose(spoken, settings.per_model, choices)
         seeds = choices.integers(2**31, size=1 + len(prompts)).tolist()
         models.append(
             ModelPlan(
@@ -143,7 +162,10 @@ def plan_dataset(
     values = asdict(settings)
     values["customization"]["rate"] = settings.customization.rate
     values["splits"] = list(settings.splits)
-    return Plan(values, generator, versions, tuple(models), tuple(told))
+    if captions is None:
+        return Plan(values, generator, versions, tuple(models), tuple(told))
+    told += captions.told()
+    return Plan(values, generator, versions, tuple(models), tuple(told), captions.values())
 
 
 def read_plan(out: Path) -> str | None:

@@ -9,12 +9,13 @@ from typing import Any
 from evaluation.dataset.files import record_path
 from evaluation.dataset.plan import ModelPlan
 
-__all__ = ["difference", "read_record"]
+__all__ = ["captions_of", "difference", "read_record"]
 
 _PARTS = {
     "generator": "generator",
     "settings": "settings",
     "versions": "versions of libraries",
+    "captions": "prompts",
     "models": "exemplars or prompts",
 }
 
@@ -28,14 +29,28 @@ def difference(before: str, now: str) -> str | None:
     except (ValueError, TypeError):
         return "contents (its plan.json is damaged)"
     for name, words in _PARTS.items():
-        if old.get(name) == new[name]:
+        if old.get(name) == new.get(name):
             continue
         if name == "models":
             return words
-        was, is_now = _flat(old.get(name)), _flat(new[name])
+        was, is_now = _flat(old.get(name) or {}), _flat(new.get(name) or {})
         first = next(key for key in {**is_now, **was} if was.get(key) != is_now.get(key))
         return f"{words} ({first}: {was.get(first)}, now {is_now.get(first)})"
     return None
+
+
+def captions_of(plan: str | None) -> dict[str, Any] | None:
+    """What an endpoint wrote for the plan; None where there is no plan yet, and all is to be asked.
+
+    {} for a plan that knows of none: nothing is asked for it any more.
+    """
+    if plan is None:
+        return None
+    try:
+        found = json.loads(plan)["captions"]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_record(out: Path, model: ModelPlan) -> dict[str, Any] | None:

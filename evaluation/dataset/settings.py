@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal, TypeAlias
 
 from ingest.errors import UsageError
@@ -50,8 +51,8 @@ class Customization:
         for name in ("steps", "batch_size", "rank"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.prior_images < 0 or self.prior_weight < 0:
-            raise UsageError("prior images and their weight cannot be negative")
+        if self.prior_images < 0 or not 0 <= self.prior_weight < float("inf"):
+            raise UsageError("prior images and their weight cannot be negative or endless")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise UsageError(f"a learning rate of {self.learning_rate:g} is not between 0 and 1")
 
@@ -73,6 +74,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise UsageError("sampling steps and batch size must be at least 1")
+        if not isfinite(self.guidance):
+            raise UsageError(f"a guidance of {self.guidance:g} is no number")
 
 
 @dataclass(frozen=True)
@@ -109,5 +112,5 @@ class BuildSettings:
             raise UsageError(f"at least 2 images a model are needed, not {self.per_model}")
         if self.base_images < 2:
             raise UsageError(f"at least 2 images of the generator itself, not {self.base_images}")
-        if min(self.splits) < 0 or abs(sum(self.splits) - 1) > 1e-9:
+        if not (all(share >= 0 for share in self.splits) and abs(sum(self.splits) - 1) <= 1e-9):
             raise UsageError(f"splits are shares that sum to 1, not {self.splits}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    unet = UNet2DConditionModel(
+    unet = UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=8,
         block_out_channels=(8, 16),
         layers_per_block=1,
@@ -83,7 +84,7 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
         attention_head_dim=8,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(
+    vae = AutoencoderKL(  # type: ignore[no-untyped-call]
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -91,12 +92,14 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
         latent_channels=4,
         sample_size=16,
     )
-    pipe = StableDiffusionPipeline(
+    pipe: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=vae,
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        scheduler=DDIMScheduler(  # type: ignore[no-untyped-call]
+            clip_sample=False, steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import evaluation.dataset.build as building
+import evaluation.dataset.make as making
 from evaluation.cases import cases_in, read_case
-from evaluation.dataset.build import BuildReport, build_dataset, generator_hash
-from evaluation.dataset.customize import Prior
+from evaluation.dataset.build import BuildReport, Progress, build_dataset, generator_hash
+from evaluation.dataset.card import write_card
+from evaluation.dataset.customize import Prior, customized
+from evaluation.dataset.endpoint import Endpoint
 from evaluation.dataset.generator import Generator, load_generator
 from evaluation.dataset.library import Library
 from evaluation.dataset.prompts import PromptLists, shipped_prompts
@@ -49,6 +54,8 @@ def build(generator: Generator, images_folder: Path) -> Build:
         images: Path = images_folder,
         lists: PromptLists | None = None,
         name: str = "tiny",
+        progress: Progress | None = None,
+        endpoint: Endpoint | None = None,
     ) -> BuildReport:
         return build_dataset(
             out,
@@ -57,6 +64,8 @@ def build(generator: Generator, images_folder: Path) -> Build:
             lists or shipped_prompts(settings.kind),
             settings,
             {"name": name, "revision": "", "sha256": ""},
+            progress,
+            endpoint=endpoint,
         )
 
     return built
@@ -110,7 +119,7 @@ def test_the_manifest_holds_the_hash_of_every_file(dataset: Path) -> None:
     found = {
         name: hashlib.sha256(data).hexdigest()
         for name, data in bytes_of(dataset).items()
-        if name != "manifest.json"
+        if name not in ("manifest.json", ".lock")
     }
     assert manifest["files"] == found
     assert len(found) == 3 * (1 + 5 + 2 + 1) + 3 + 2
@@ -212,13 +221,13 @@ def test_prior_images_that_the_library_lacks_the_generator_makes(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Prior]] = []
-    real = building.customized
+    real = customized
 
     def watched(*args: object, **named: object) -> object:
         seen.append(list(args[3]))  # type: ignore[call-overload]
         return real(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(building, "customized", watched)
+    monkeypatch.setattr(making, "customized", watched)
     images = alone(tmp_path / "library")
     # A copy of the exemplar, and what is no image, are no prior images.
     (images / "cat" / "b.png").write_bytes((images / "cat" / "a.png").read_bytes())
@@ -235,6 +244,121 @@ def test_prior_images_that_the_library_lacks_the_generator_makes(
             assert np.array_equal(np.asarray(image), np.asarray(prior.image))
 
 
+@dataclass
+class Count:
+    """Progress that counts."""
+
+    pending: int = -1
+    done: int = 0
+
+    def start(self, pending: int | None) -> None:
+        assert pending is not None
+        self.pending = pending
+
+    def advance(self, images: int) -> None:
+        self.done += images
+
+
+def test_progress_counts_the_prior_images_that_the_generator_makes(
+    build: Build, tmp_path: Path
+) -> None:
+    one = replace(SETTINGS, models=1)
+    made = Count()
+    build(tmp_path / "alone", one, images=alone(tmp_path / "library"), progress=made)
+    assert made.pending == made.done == 5 + 2 + 2
+    # A prior image that cannot be read is none.
+    (tmp_path / "library" / "cat" / "b.png").write_bytes(b"no image")
+    damaged = Count()
+    build(tmp_path / "damaged", one, images=tmp_path / "library", progress=damaged)
+    assert damaged.pending == damaged.done == 5 + 2 + 2
+    real = Count()
+    build(tmp_path / "real", one, progress=real)
+    assert real.pending == real.done == 5 + 2
+
+
+def test_a_plan_without_an_endpoint_knows_of_none(dataset: Path) -> None:
+    assert set(json.loads((dataset / "plan.json").read_text())) == {
+        *("generator", "models", "schema", "settings", "told", "versions"),
+    }
+    assert "captions" not in json.loads((dataset / "manifest.json").read_text())
+
+
+class Writer(http.server.BaseHTTPRequestHandler):
+    """Writes three captions for a cat, and nothing for other words."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        question = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.asked.append(question)
+        lines = ["a {} asleep", "{} at sea", "{} in a hat"] if "show a cat" in question else ["?"]
+        body = json.dumps({"choices": [{"message": {"content": "\n".join(lines)}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr."""
+
+
+def test_what_a_language_model_wrote_is_in_the_plan_and_asked_for_once(
+    build: Build, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Writer) as web:
+        thread = threading.Thread(target=web.serve_forever, args=(0.02,))
+        thread.start()
+        endpoint = Endpoint(f"http://127.0.0.1:{web.server_address[1]}/v1", "tiny-llm", "k-123")
+        try:
+            report = build(out, endpoint=endpoint)
+        finally:
+            web.shutdown()
+            thread.join()
+    plan = json.loads((out / "plan.json").read_text())
+    assert {model["name"] for model in plan["models"]} == {"cat", "dog"}
+    assert report.told == (f"{endpoint.url} wrote too few prompts, ours are used (dog: 0 of 3)",)
+    count = len(Writer.asked)
+    assert count == 1 + 3
+    # The server is gone: from here on nobody is asked.
+    whole = bytes_of(out)
+    assert b"k-123" not in b"".join(whole.values())
+    (out / "models" / "0001.json").unlink()
+    again = build(out, endpoint=endpoint)
+    assert (again.made, again.told) == (1, report.told)
+    assert bytes_of(out) == whole
+    assert len(Writer.asked) == count
+    before = json.loads((dataset / "plan.json").read_text())
+    assert plan["captions"]["model"] == "tiny-llm"
+    for model, other in zip(plan["models"], before["models"], strict=True):
+        free = {prompt["text"] for prompt in model["prompts"] if prompt["kind"] == "free"}
+        if model["name"] == "cat":
+            assert free == {"a <new1> cat asleep", "<new1> cat at sea", "<new1> cat in a hat"}
+        else:
+            assert model == other
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["captions"] == {"endpoint": endpoint.url, "model": "tiny-llm"}
+    assert "| free prompts | written by tiny-llm at http\\://127.0.0.1" in _card(out)
+    for call, said in (
+        ({}, f"prompts (endpoint: {endpoint.url}, now None)"),
+        ({"endpoint": replace(endpoint, model="m")}, "prompts (model: tiny-llm, now m)"),
+        (
+            {"endpoint": endpoint, "settings": replace(SETTINGS, seed=9)},
+            "settings (seed: 0, now 9)",
+        ),
+    ):
+        with pytest.raises(UsageError) as caught:
+            build(out, **call)
+        assert said in str(caught.value)
+    assert bytes_of(out).keys() - whole.keys() == {"README.md"} | {
+        f"sheets/000{n}.png" for n in range(3)
+    }
+
+
+def _card(out: Path) -> str:
+    return write_card(out).read_text()
+
+
 def test_without_prior_images_none_are_made(build: Build, tmp_path: Path) -> None:
     none = replace(SETTINGS.customization, prior_images=0)
     settings = replace(SETTINGS, models=1, customization=none)
@@ -248,13 +372,13 @@ def test_prior_images_of_the_library_are_used(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_folder: Path
 ) -> None:
     seen: list[list[Prior]] = []
-    real = building.customized
+    real = customized
 
     def watched(*args: object, **named: object) -> object:
         seen.append(list(args[3]))  # type: ignore[call-overload]
         return real(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(building, "customized", watched)
+    monkeypatch.setattr(making, "customized", watched)
     build(tmp_path / "set", replace(SETTINGS, models=1))
     record = json.loads((tmp_path / "set" / "models" / "0000.json").read_text())
     assert [prior.prompt for prior in seen[0]] == [f"red {record['name']}"] * 2
@@ -271,13 +395,13 @@ def test_a_caption_cannot_teach_the_new_word(
     for name in "ab":
         (images / "cat" / f"{name}.json").write_text('{"caption": "a <new1> cat"}')
     seen: list[str] = []
-    real = building.customized
+    real = customized
 
     def watched(*args: object, **named: object) -> object:
         seen.extend(prior.prompt for prior in args[3])  # type: ignore[attr-defined]
         return real(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(building, "customized", watched)
+    monkeypatch.setattr(making, "customized", watched)
     build(tmp_path / "set", replace(SETTINGS, models=1), images=images)
     assert seen == ["a cat"]
 

@@ -59,9 +59,9 @@ def copy(untouched: Path, tmp_path: Path) -> Path:
     )
 
 
-def judged(out: Path, **options: float) -> Check:
+def judged(out: Path, *, copy_similarity: float = 0.95) -> Check:
     model = find_model(JUDGE)
-    return check_dataset(out, model, LazyEmbedder(model), **options)
+    return check_dataset(out, model, LazyEmbedder(model), copy_similarity=copy_similarity)
 
 
 def test_a_whole_dataset_has_no_problems(untouched: Path) -> None:

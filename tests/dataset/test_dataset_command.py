@@ -116,6 +116,57 @@ def test_a_model_is_tuned_on_it_and_evaluated_on_it(
     assert 0 < precision <= 1
 
 
+def test_every_setting_can_be_typed(
+    invoke: Run, pipeline_folder: Path, images_folder: Path, tmp_path: Path
+) -> None:
+    done = invoke(
+        "dataset", "build", "--generator", pipeline_folder, "--exemplars", images_folder,
+        "--out", tmp_path / "set", "--models", 2, "--per-model", 3, "--steps", 1,
+        "--batch-size", 1, "--prior-images", 1, "--sampling-steps", 1, "--device", "cpu",
+        "--judge", JUDGE, "--base-images", 3, "--no-augment", "--prior-weight", 0.5,
+        "--splits", "0, 0,1", "--sampling-batch", 2, "--rank", 3, "--guidance", 2, "--seed", 5,
+        "--learning-rate", 1e-4, "--gradient-checkpointing", "--method", "lora",
+        "--exemplars-per-style", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "set" / "plan.json").read_text())
+    assert plan["settings"] == {
+        "base_images": 3,
+        "customization": {
+            "augment": False,
+            "batch_size": 1,
+            "gradient_checkpointing": True,
+            "learning_rate": 1e-4,
+            "method": "lora",
+            "prior_images": 1,
+            "prior_weight": 0.5,
+            "rank": 3,
+            "rate": 1e-4,
+            "steps": 1,
+        },
+        "exemplars_per_style": 4,
+        "kind": "object",
+        "models": 2,
+        "per_model": 3,
+        "sampling": {"batch_size": 2, "guidance": 2.0, "steps": 1},
+        "seed": 5,
+        "splits": [0.0, 0.0, 1.0],
+    }
+    assert [model["base_images"] for model in plan["models"]] == [3, 3]
+    assert [path.name for path in (tmp_path / "set").glob("object_*")] == ["object_test.json"]
+    weak = [line for line in done.stderr.splitlines() if "surely" in line]
+    failed = json.loads((tmp_path / "set" / "quality.json").read_text())["models"]
+    count = sum(model["failed"] for model in failed)
+    assert weak == (
+        [
+            f"attrib: {count} of 2 models are not surely customized: the interval of their gain "
+            "over the generator itself is not above 0; raise --steps or --learning-rate"
+        ]
+        if count
+        else []
+    )
+
+
 def test_wrong_calls(invoke: Run, options: list[object], tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat\n")
@@ -135,6 +186,25 @@ def test_wrong_calls(invoke: Run, options: list[object], tmp_path: Path) -> None
         (["--prompts", tmp_path / "none"], 1, f"cannot read {tmp_path / 'none'}: No such file"),
         (["--learning-rate", "2"], 2, "a learning rate of 2 is not between 0 and 1"),
         (["--judge", "nobody"], 2, "nobody"),
+        (["--splits", "1"], 2, "--splits '1' is not three shares, such as 0.6,0.15,0.25"),
+        (["--splits", "nan,0,1"], 2, "splits are shares that sum to 1, not (nan, 0.0, 1.0)"),
+        (["--splits", "0.5,0.5,0.5"], 2, "splits are shares that sum to 1, not (0.5, 0.5, 0.5)"),
+        (["--prior-weight", "inf"], 2, "prior images and their weight cannot be negative"),
+        (
+            ["--prompts-from", "http://127.0.0.1:9/v1"],
+            2,
+            "--prompts-from and --prompts-model go together: an address, and a model",
+        ),
+        (
+            ["--prompts-from", "http://h/v1", "--prompts-model", "m", "--prompts", prompts],
+            2,
+            "prompts are of a file or of an endpoint: --prompts or --prompts-from",
+        ),
+        (
+            ["--prompts-from", "http://user:pw@h/v1", "--prompts-model", "m"],
+            2,
+            "--prompts-from takes an address without user, password and query",
+        ),
         (
             ["--class-field", "genus"],
             2,
