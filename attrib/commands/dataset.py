@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from attrib.commands.dataset_worker import REDIS, worker
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import JsonOption
+from attrib.options import JsonOption, RedisOption
 
 if TYPE_CHECKING:
     from evaluation.dataset.check import Check
@@ -35,6 +36,9 @@ CopyOption = Annotated[
 ]
 
 _JUDGE = "efficientnet-lite0"
+
+
+app.command("worker")(worker)
 
 
 @app.command("build")
@@ -145,6 +149,27 @@ def build(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
     ] = False,
+    workers: Annotated[
+        bool,
+        typer.Option(
+            "--workers",
+            help="Have the models made by `attrib dataset worker` processes, one at a time each, "
+            "on all machines that see the folders under the same paths.",
+        ),
+    ] = False,
+    redis: RedisOption = REDIS,
+    lease: Annotated[
+        float,
+        typer.Option(
+            min=1, max=3600, help="With --workers: seconds without a sign of life that end a try."
+        ),
+    ] = 60.0,
+    max_attempts: Annotated[
+        int,
+        typer.Option(
+            min=1, max=100, help="With --workers: failures after which a model is given up."
+        ),
+    ] = 3,
     judge: JudgeOption = _JUDGE,
     copy_similarity: CopyOption = 0.95,
     json: JsonOption = False,
@@ -161,7 +186,7 @@ def build(
     from evaluation.dataset.build import build_dataset, generator_hash
     from evaluation.dataset.card import write_card
     from evaluation.dataset.check import check_dataset
-    from evaluation.dataset.generator import load_generator
+    from evaluation.dataset.generator import default_device, load_generator
     from evaluation.dataset.library import Library
     from evaluation.dataset.prompts import read_prompts, shipped_prompts
     from evaluation.dataset.settings import BuildSettings, Customization, Sampling
@@ -190,6 +215,24 @@ def build(
     endpoint = _endpoint(prompts_from, prompts_model, prompts)
     model = find_model(judge)
     lists = read_prompts(prompts, kind) if prompts is not None else shipped_prompts(kind)
+    make = None
+    made_on: dict[str, str] = {}
+    if workers:
+        from workers.dataset_coordinator import ModelWorkers
+        from workers.dispatch import CoordinatorSettings
+
+        make = ModelWorkers(
+            redis,
+            generator=generator,
+            revision=revision,
+            exemplars=exemplars,
+            class_field=class_field,
+            settings=CoordinatorSettings(lease, max_attempts),
+            notice=warn,
+        )
+        # Here it only tells which words its tokenizer knows.
+        made_on = {"device": (device or default_device()).partition(":")[0]}
+        device = "cpu"
     library = Library(exemplars, class_field=class_field)
     bar = Bar("making")
     try:
@@ -203,9 +246,11 @@ def build(
                 "name": Path(generator).name if Path(generator).is_dir() else generator,
                 "revision": revision or "",
                 "sha256": generator_hash(generator),
+                **made_on,
             },
             bar,
             endpoint=endpoint,
+            make=make,
         )
     finally:
         bar.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +19,7 @@ from evaluation.dataset.files import (
     MANIFEST,
     PLAN,
     SPLITS,
+    WORK,
     children,
     record_path,
     synth_paths,
@@ -37,7 +38,7 @@ from evaluation.dataset.settings import BuildSettings
 from ingest.errors import DataFolderError, SourceError, UsageError
 from ingest.item import printable
 
-__all__ = ["BuildReport", "Progress", "build_dataset", "generator_hash", "libraries"]
+__all__ = ["BuildReport", "Makes", "Progress", "build_dataset", "generator_hash", "libraries"]
 
 _LIBRARIES = (
     "attrib",
@@ -60,6 +61,16 @@ class Progress(Protocol):
 
     def advance(self, images: int) -> None:
         """So many more are made."""
+        ...
+
+
+class Makes(Protocol):
+    """Has models made somewhere."""
+
+    def __call__(
+        self, out: Path, models: Sequence[ModelPlan], advance: Callable[[int], None]
+    ) -> None:
+        """Return when all are made; `out` has their plan and exemplars."""
         ...
 
 
@@ -113,6 +124,7 @@ def build_dataset(
     progress: Progress | None = None,
     *,
     endpoint: Endpoint | None = None,
+    make: Makes | None = None,
 ) -> BuildReport:
     """Make the dataset in `out`, or go on with it.
 
@@ -126,10 +138,12 @@ def build_dataset(
         load: gives the generator.
         lists: of prompts.
         settings: of all.
-        generator_name: ``name``, ``revision`` and ``sha256`` of the generator, for the record.
+        generator_name: ``name``, ``revision`` and ``sha256`` of the generator, for the record; also
+            ``device``, where its models are made on another kind than this generator is on.
         progress: told of the images.
         endpoint: asked for free prompts in place of those in `lists`, once: what it wrote is kept
             in the plan.
+        make: has the models made elsewhere; None to make them here, one after another.
 
     Raises:
         UsageError: `out` holds a dataset of other settings, or something else; or there is no
@@ -153,7 +167,7 @@ def build_dataset(
             lists,
             settings,
             generator.is_known,
-            {**generator_name, "device": generator.device.type},
+            {"device": generator.device.type, **generator_name},
             libraries(),
             captions,
         )
@@ -168,10 +182,10 @@ def build_dataset(
                     f"{out} was begun with other {differs}; give the same, or another --out"
                 )
             write_text(out / PLAN, plan.dumps())
-            made = _make_pending(out, plan, library, generator, settings, progress)
+            made = _make_pending(out, plan, library, generator, settings, progress, make)
             _write_cases(out, plan, settings)
             _write_manifest(out, plan)
-            shutil.rmtree(out / ".work", ignore_errors=True)
+            shutil.rmtree(out / WORK, ignore_errors=True)
         except OSError as exc:
             raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
     images = sum(len(model.prompts) for model in plan.models)
@@ -192,20 +206,27 @@ def _make_pending(
     generator: Generator,
     settings: BuildSettings,
     progress: Progress | None,
+    make: Makes | None,
 ) -> int:
     """Make the models that are not finished; returns how many those were."""
+    # Of a build that was killed, or of workers that it had; those notice.
+    shutil.rmtree(out / WORK, ignore_errors=True)
     pending = [model for model in plan.models if read_record(out, model) is None]
-    if pending:
+    if pending and make is None:
         with_priors = settings.customization.prior_images > 0
         check_memory(generator, settings.customization, priors=with_priors)
     entries = {entry.key: entry for entry in library.entries}
+    advance: Callable[[int], None] = _nobody
     if progress is not None:
         progress.start(sum(image_count(model, entries, settings) for model in pending))
+        advance = progress.advance
     for model in plan.models:
         _keep_exemplars(out, model, entries)
-    for model in pending:
-        advance = progress.advance if progress is not None else _nobody
-        make_model(out, model, entries, generator, settings, advance)
+    if make is not None and pending:
+        make(out, pending, advance)
+    elif make is None:
+        for model in pending:
+            make_model(out, model, entries, generator, settings, advance)
     return len(pending)
 
 

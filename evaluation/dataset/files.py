@@ -13,9 +13,11 @@ __all__ = [
     "FOLDERS",
     "LOCK",
     "MANIFEST",
+    "OWNER",
     "PLAN",
     "QUALITY",
     "SPLITS",
+    "WORK",
     "base_paths",
     "children",
     "prior_paths",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 LOCK = ".lock"
+WORK = ".work"
+OWNER = ".work/owner"
+"""Which build workers make models for."""
 PLAN = "plan.json"
 MANIFEST = "manifest.json"
 QUALITY = "quality.json"

@@ -13,7 +13,7 @@ from ingest.errors import ModelError, RunError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TOKEN", "Condition", "Generator", "load_generator"]
+__all__ = ["TOKEN", "Condition", "Generator", "default_device", "load_generator"]
 
 TOKEN = "<new1>"
 """The word that comes to mean the exemplars, as in the paper's prompts."""
@@ -204,6 +204,13 @@ class Generator:
         return self._noise_schedule
 
 
+def default_device() -> str:
+    """``cuda`` where there is a GPU, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_generator(
     name: str, *, device: str | None = None, revision: str | None = None
 ) -> Generator:
@@ -226,7 +233,7 @@ def load_generator(
         from transformers.utils import logging as transformers_logging
     except ImportError as exc:
         raise UsageError(_EXTRA) from exc
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
     diffusers_logging.disable_progress_bar()

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.dataset.customize import Prior, customized
-from evaluation.dataset.files import base_paths, prior_paths, record_path, synth_paths, write_text
+from evaluation.dataset.files import (
+    WORK,
+    base_paths,
+    prior_paths,
+    record_path,
+    synth_paths,
+    write_text,
+)
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry
 from evaluation.dataset.plan import ModelPlan
@@ -33,6 +40,7 @@ def make_model(
     generator: Generator,
     settings: BuildSettings,
     advance: Callable[[int], None],
+    work: Path | None = None,
 ) -> None:
     """Make all images of a model, then its record: where that is, the model is whole.
 
@@ -42,7 +50,9 @@ def make_model(
         entries: of the library by key.
         generator: to be tuned; afterwards it is what it was.
         settings: of the whole dataset.
-        advance: told of the images that are made.
+        advance: told of the images that are made, of the last one before any is put in its place:
+            what it raises leaves the dataset as it was.
+        work: folder for images that are not; below `out`, and of this call alone.
 
     Raises:
         ImageError: an exemplar is damaged.
@@ -52,7 +62,7 @@ def make_model(
     exemplars = [decode((out / path).read_bytes()).image for path in model.exemplars]
     priors = list(_priors(model, entries, settings))
     lacking = 0 if priors else settings.customization.prior_images
-    work = out / ".work" / model.id
+    work = out / WORK / model.id if work is None else work
     shutil.rmtree(work, ignore_errors=True)
     by_kind = synth_paths(model, settings.kind)
     places = [path for paths in by_kind.values() for path in paths]

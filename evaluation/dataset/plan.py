@@ -22,7 +22,7 @@ from evaluation.dataset.settings import BuildSettings
 from ingest.errors import ImageError, SourceError, UsageError
 from ingest.item import printable
 
-__all__ = ["ModelPlan", "Plan", "plan_dataset", "read_plan"]
+__all__ = ["ModelPlan", "Plan", "loads_plan", "plan_dataset", "read_plan"]
 
 SCHEMA = "attrib-dataset/1"
 _LEAST = 3
@@ -166,6 +166,30 @@ def plan_dataset(
         return Plan(values, generator, versions, tuple(models), tuple(told))
     told += captions.told()
     return Plan(values, generator, versions, tuple(models), tuple(told), captions.values())
+
+
+def loads_plan(text: str) -> Plan:
+    """The inverse of `Plan.dumps`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        values = json.loads(text)
+        if values.pop("schema") != SCHEMA:
+            raise ValueError("of another attrib")
+        models = [_model_plan(model) for model in values["models"]]
+        return Plan(**{**values, "models": tuple(models), "told": tuple(values["told"])})
+    except (TypeError, KeyError, AttributeError) as exc:
+        raise ValueError(f"no plan: {exc}") from exc
+
+
+def _model_plan(values: dict[str, Any]) -> ModelPlan:
+    frozen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    frozen["prompts"] = tuple(Prompt(**prompt) for prompt in values["prompts"])
+    return ModelPlan(**frozen)
 
 
 def read_plan(out: Path) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ingest.errors import UsageError
 
-__all__ = ["BuildSettings", "Customization", "Kind", "Method", "Sampling"]
+__all__ = ["BuildSettings", "Customization", "Kind", "Method", "Sampling", "settings_of"]
 
 Kind: TypeAlias = Literal["object", "style"]
 Method: TypeAlias = Literal["custom-diffusion", "lora", "full"]
@@ -114,3 +115,23 @@ class BuildSettings:
             raise UsageError(f"at least 2 images of the generator itself, not {self.base_images}")
         if not (all(share >= 0 for share in self.splits) and abs(sum(self.splits) - 1) <= 1e-9):
             raise UsageError(f"splits are shares that sum to 1, not {self.splits}")
+
+
+def settings_of(values: Mapping[str, Any]) -> BuildSettings:
+    """The settings that a plan holds.
+
+    Raises:
+        ValueError: they are none.
+    """
+    try:
+        customization = {k: v for k, v in values["customization"].items() if k != "rate"}
+        return BuildSettings(
+            **{
+                **values,
+                "splits": tuple(values["splits"]),
+                "customization": Customization(**customization),
+                "sampling": Sampling(**values["sampling"]),
+            }
+        )
+    except (TypeError, KeyError, AttributeError, UsageError) as exc:
+        raise ValueError(f"no settings of a dataset: {exc}") from exc
