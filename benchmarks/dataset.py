@@ -89,7 +89,9 @@ def _measured(
         inputs.append((model, exemplars, priors))
     builds: list[float] = []
     bares: list[float] = []
-    for number in range(arguments.rounds + 1):
+    model, exemplars, priors = inputs[0]
+    _bare(generator, model, exemplars, priors, settings)  # to warm up
+    for number in range(arguments.rounds):
         out = folder / f"set-{number}"
 
         images: list[Image.Image] = []
@@ -110,8 +112,6 @@ def _measured(
             bares.append(_timed(bare))
             builds.append(_timed(build))
         _compare(out, plan.models, images, settings)
-    # The first round warms up.
-    builds, bares = builds[1:], bares[1:]
     ratios = [build / bare for build, bare in zip(builds, bares, strict=True)]
     return {
         "models": len(plan.models),

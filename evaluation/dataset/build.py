@@ -35,6 +35,7 @@ from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
 from evaluation.dataset.prompts import PromptLists
 from evaluation.dataset.resume import captions_of, difference, read_record
 from evaluation.dataset.settings import BuildSettings
+from evaluation.dataset.trained import check_method
 from ingest.errors import DataFolderError, SourceError, UsageError
 from ingest.item import printable
 
@@ -159,6 +160,7 @@ def build_dataset(
             held.enter_context(taken(out))
         before = read_plan(out)
         generator = load()
+        check_method(generator, settings.customization.method)
         captions = None
         if endpoint is not None:
             captions = Captions(endpoint, settings, captions_of(before))

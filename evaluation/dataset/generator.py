@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.dataset.settings import METHODS, Method
 from ingest.errors import ModelError, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class Condition:
 
     Attributes:
         hidden: (prompts, tokens, width) of the text encoders.
-        pooled: (prompts, width) of SDXL's second one; None for SD 1.x and 2.x.
+        pooled: (prompts, width) of SDXL's second one, or of the CLIP encoders of Flux and SD3; None
+            for SD 1.x and 2.x.
     """
 
     hidden: torch.Tensor
@@ -45,7 +47,8 @@ class Generator:
         pipe: the pipeline.
         name: as the caller gave it.
         size: width and height of its images in pixels.
-        latent_size: of what the denoiser sees.
+        latent_size: width and height of its latents.
+        latent_channels: of them.
     """
 
     def __init__(self, pipe: Any, name: str, device: str) -> None:  # noqa: ANN401 (diffusers)
@@ -54,19 +57,34 @@ class Generator:
         self.pipe = pipe
         self.name = name
         self.device = torch.device(device)
-        self.text: list[tuple[Any, Any]] = [(pipe.tokenizer, pipe.text_encoder)]
-        if getattr(pipe, "text_encoder_2", None) is not None:
-            self.text.append((pipe.tokenizer_2, pipe.text_encoder_2))
-        self.denoiser = pipe.unet
-        self.latent_size = int(pipe.unet.config.sample_size)
+        names = ("", "_2", "_3")
+        self.text: list[tuple[Any, Any]] = [
+            (getattr(pipe, f"tokenizer{name}"), getattr(pipe, f"text_encoder{name}"))
+            for name in names
+            if getattr(pipe, f"text_encoder{name}", None) is not None
+        ]
+        self.denoiser = self._denoiser()
+        self.latent_channels = int(pipe.vae.config.latent_channels)
+        self.latent_size = self._latent_size()
         self.size = self.latent_size * int(pipe.vae_scale_factor)
         self._token_ids: list[int] = []
         self._add_token()
         pipe.to(self.device)
         pipe.set_progress_bar_config(disable=True)
-        for module in (pipe.vae, pipe.unet, *(encoder for _, encoder in self.text)):
+        for module in (pipe.vae, self.denoiser, *(encoder for _, encoder in self.text)):
             module.requires_grad_(False)
             module.eval()
+
+    def _denoiser(self) -> Any:  # noqa: ANN401 (diffusers)
+        return self.pipe.unet
+
+    def _latent_size(self) -> int:
+        return int(self.pipe.unet.config.sample_size)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """How it can be customized."""
+        return METHODS
 
     # -- the new word --------------------------------------------------------------------------
 
@@ -74,7 +92,9 @@ class Generator:
         for tokenizer, encoder in self.text:
             if tokenizer.add_tokens([TOKEN]) != 1:
                 raise ModelError(f"the tokenizer of {self.name} knows {TOKEN} already")
-            encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+            # T5 has more rows than words: the new one may be among them already.
+            if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
+                encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
             self._token_ids.append(int(tokenizer.convert_tokens_to_ids(TOKEN)))
 
     def embeddings(self) -> list[torch.nn.Embedding]:
@@ -214,7 +234,7 @@ def default_device() -> str:
 def load_generator(
     name: str, *, device: str | None = None, revision: str | None = None
 ) -> Generator:
-    """Load a text-to-image pipeline of the Stable Diffusion family (1.x, 2.x, XL).
+    """Load a text-to-image pipeline: Stable Diffusion 1.x, 2.x, XL or 3.x, or Flux.1.
 
     Args:
         name: a folder that `save_pretrained` wrote, or a repository of the hub.
@@ -252,14 +272,19 @@ def load_generator(
         )
     except Exception as exc:
         raise ModelError(f"cannot load {name} as a pipeline: {_first_line(exc)}") from exc
-    if getattr(pipe, "unet", None) is None or not hasattr(pipe, "encode_prompt"):
-        raise ModelError(
-            f"{name} is a {type(pipe).__name__}; known are Stable Diffusion 1.x, 2.x and XL"
-        )
-    if int(pipe.unet.config.in_channels) != int(pipe.vae.config.latent_channels):
-        raise ModelError(f"{name} is a {type(pipe).__name__}, which needs more than a text")
+    from evaluation.dataset.flow import FlowGenerator, is_flow
+
+    made: type[Generator] = FlowGenerator if is_flow(pipe) else Generator
+    if made is Generator:
+        if getattr(pipe, "unet", None) is None or not hasattr(pipe, "encode_prompt"):
+            raise ModelError(
+                f"{name} is a {type(pipe).__name__}; known are Stable Diffusion 1.x, 2.x, XL and "
+                "3.x, and Flux.1"
+            )
+        if int(pipe.unet.config.in_channels) != int(pipe.vae.config.latent_channels):
+            raise ModelError(f"{name} is a {type(pipe).__name__}, which needs more than a text")
     try:
-        return Generator(pipe, name, device)
+        return made(pipe, name, device)
     except RuntimeError as exc:
         raise RunError(f"cannot put {name} on {device}: {_first_line(exc)}") from exc
 

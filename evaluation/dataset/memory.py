@@ -165,7 +165,7 @@ def _activations(generator: Generator) -> tuple[int, int, int]:
     try:
         with torch.no_grad():
             prompt = generator.encode([""])
-            shape = (1, denoiser.config.in_channels, *[generator.latent_size] * 2)
+            shape = (1, generator.latent_channels, *[generator.latent_size] * 2)
             latents = torch.zeros(shape, device=generator.device)
             plain = torch.Generator().manual_seed(0)
             generator.loss(latents, prompt, plain, torch.ones_like(latents[:, :1]))

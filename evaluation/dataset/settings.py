@@ -9,10 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 from ingest.errors import UsageError
 
-__all__ = ["BuildSettings", "Customization", "Kind", "Method", "Sampling", "settings_of"]
+__all__ = ["METHODS", "BuildSettings", "Customization", "Kind", "Method", "Sampling", "settings_of"]
 
 Kind: TypeAlias = Literal["object", "style"]
 Method: TypeAlias = Literal["custom-diffusion", "lora", "full"]
+
+METHODS: tuple[Method, ...] = ("custom-diffusion", "lora", "full")
 
 _RATES: dict[Method, float] = {"custom-diffusion": 1e-5, "lora": 1e-4, "full": 5e-6}
 

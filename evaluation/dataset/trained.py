@@ -13,10 +13,14 @@ from ingest.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["adapted", "cross_attention", "trained_weights"]
+__all__ = ["adapted", "check_method", "cross_attention", "trained_weights"]
 
 _ADAPTER = "attrib"
-_ATTENTION = ("to_k", "to_q", "to_v", "to_out.0")
+_ATTENTION = (
+    *("to_k", "to_q", "to_v", "to_out.0"),
+    *("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"),
+)
+"""The second four are of the text, where it is attended to together with the image (Flux, SD3)."""
 
 
 def cross_attention(generator: Generator) -> dict[str, torch.nn.Parameter]:
@@ -36,6 +40,21 @@ def cross_attention(generator: Generator) -> dict[str, torch.nn.Parameter]:
             "customize it with --method lora"
         )
     return found
+
+
+def check_method(generator: Generator, method: Method) -> None:
+    """Refuse what a generator cannot be customized by, before all work.
+
+    Raises:
+        UsageError: an attention layout that the method does not know.
+    """
+    if method not in generator.methods:
+        raise UsageError(
+            f"{generator.name} is a {type(generator.pipe).__name__}, whose {method} is not known; "
+            f"customize it with --method {generator.methods[0]}"
+        )
+    if method == "custom-diffusion":
+        cross_attention(generator)
 
 
 def adapted(denoiser: torch.nn.Module) -> list[torch.nn.Linear]:

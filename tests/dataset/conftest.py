@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,118 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
     return folder / "pipeline"
 
 
+def make_t5_tokenizer() -> Any:
+    """Letters, and a few words whole; 400 rows of embeddings are more than it needs."""
+    import transformers
+    from tokenizers import Tokenizer
+    from tokenizers.models import Unigram
+    from tokenizers.pre_tokenizers import Metaspace
+    from tokenizers.processors import TemplateProcessing
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0)]
+    pieces += [(f"\u2581{word}", -2.0) for word in WORDS]
+    pieces += [("\u2581", -3.0), *((chr(c), -5.0) for c in range(33, 127))]
+    made = Tokenizer(Unigram(pieces, unk_id=2))
+    made.pre_tokenizer = Metaspace()
+    made.post_processor = TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    # Not among the names that transformers declares.
+    return transformers.T5TokenizerFast(  # type: ignore[attr-defined]
+        tokenizer_object=made, extra_ids=0, model_max_length=16
+    )
+
+
+def make_flow(folder: Path, family: str, *, seed: int = 0) -> Path:
+    """A pipeline of ``flux`` or ``sd3`` of a few thousand weights that draws 16 x 16 images."""
+    import diffusers
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        T5Config,
+        T5EncoderModel,
+    )
+
+    torch.manual_seed(seed)
+    make_tokenizer(folder / "words")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    t5 = T5EncoderModel(
+        T5Config(vocab_size=400, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    )
+    vae = diffusers.AutoencoderKL(  # type: ignore[no-untyped-call]
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=16,
+        shift_factor=0.1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    pipe: Any
+    if family == "flux":
+        pipe = diffusers.FluxPipeline(  # type: ignore[no-untyped-call]
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),  # type: ignore[no-untyped-call]
+            vae=vae,
+            text_encoder=CLIPTextModel(config),
+            tokenizer=tokenizer,
+            text_encoder_2=t5,
+            tokenizer_2=make_t5_tokenizer(),
+            transformer=diffusers.FluxTransformer2DModel(  # type: ignore[no-untyped-call]
+                in_channels=16,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=32,
+                pooled_projection_dim=16,
+                axes_dims_rope=(4, 4, 8),
+                guidance_embeds=True,
+            ),
+        )
+    else:
+        pipe = diffusers.StableDiffusion3Pipeline(  # type: ignore[no-untyped-call]
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),  # type: ignore[no-untyped-call]
+            vae=vae,
+            text_encoder=CLIPTextModelWithProjection(config),
+            tokenizer=tokenizer,
+            text_encoder_2=CLIPTextModelWithProjection(config),
+            tokenizer_2=CLIPTokenizer.from_pretrained(folder / "words"),
+            text_encoder_3=t5,
+            tokenizer_3=make_t5_tokenizer(),
+            transformer=diffusers.SD3Transformer2DModel(  # type: ignore[no-untyped-call]
+                sample_size=8,
+                patch_size=1,
+                in_channels=4,
+                out_channels=4,
+                num_layers=2,
+                attention_head_dim=8,
+                num_attention_heads=2,
+                joint_attention_dim=32,
+                caption_projection_dim=16,
+                pooled_projection_dim=32,
+                pos_embed_max_size=16,
+            ),
+        )
+    pipe.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other at every tiny operator cost more than all the work."""
@@ -136,3 +248,8 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             json.dumps({"caption": f"red {place.name}", "creator": ("Ann", "Bob")[number % 2]})
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def flow() -> Callable[[Path, str], Path]:
+    return make_flow
