@@ -10,6 +10,7 @@ from attrib import __version__
 from attrib.commands import (
     audit,
     calibrate,
+    dataset,
     delete,
     evaluate,
     index,
@@ -79,3 +80,4 @@ app.command("rejects")(rejects.rejects)
 app.command("delete")(delete.delete)
 app.add_typer(index.app, name="index")
 app.add_typer(models.app, name="models")
+app.add_typer(dataset.app, name="dataset")

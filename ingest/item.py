@@ -87,10 +87,7 @@ class ItemSource(ABC):
             return Reject(item.key, where, data.reason, data.detail)
         if not data:
             return Reject(item.key, where, RejectReason.EMPTY)
-        known = Metadata()
-        for sidecar in item.sidecars:
-            known = known.over(_read_sidecar(sidecar))
-        known = known.over(item.metadata)
+        known = self.metadata(item)
         return ImageRecord(
             key=item.key,
             data=data,
@@ -101,6 +98,18 @@ class ItemSource(ABC):
             licence=known.licence,
             extra=known.extra,
         )
+
+    @staticmethod
+    def metadata(item: Item) -> Metadata:
+        """What sidecars and list say of an image, which is not read for it.
+
+        Raises:
+            StorageError: as `read`.
+        """
+        known = Metadata()
+        for sidecar in item.sidecars:
+            known = known.over(_read_sidecar(sidecar))
+        return known.over(item.metadata)
 
 
 def item_at(

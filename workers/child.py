@@ -24,10 +24,12 @@ from workers.metrics import Metrics
 from workers.task import LoadBackbone, LoadedBackbone, RefusedError, ShardRunner
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from embed.embedder import Precision
     from embed.model import AttributionModel
 
-__all__ = ["REDIS_VARIABLE", "REFUSED", "ChildConfig", "main"]
+__all__ = ["REDIS_VARIABLE", "REFUSED", "ChildConfig", "consume", "end_with_parent", "main"]
 
 REDIS_VARIABLE = "ATTRIB_REDIS"
 
@@ -67,7 +69,7 @@ class ChildConfig:
 
 def main(config: ChildConfig, load: LoadBackbone | None = None) -> None:
     """Work until told to stop. `load`: gives the backbone of a model, ready to embed."""
-    _end_with_parent()
+    end_with_parent()
     board = Board(config.redis)
     heartbeat = Heartbeat(board, config.name)
     runner = ShardRunner(
@@ -80,7 +82,6 @@ def main(config: ChildConfig, load: LoadBackbone | None = None) -> None:
         Path(config.note),
     )
     app = make_app(config.redis)
-    from celery.exceptions import SecurityWarning
 
     @app.task(name=TASK)
     def shard(values: dict[str, Any]) -> None:
@@ -96,25 +97,32 @@ def main(config: ChildConfig, load: LoadBackbone | None = None) -> None:
             finally:
                 os._exit(REFUSED)
 
-    logging.getLogger("celery").setLevel(logging.CRITICAL)
-    # Celery warns of root since pickles from a queue could be code: we take JSON alone.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
     heartbeat.start()
     try:
-        app.Worker(
-            hostname=config.name,
-            pool_cls="solo",
-            concurrency=1,
-            queues=[QUEUE],
-            loglevel="CRITICAL",
-            quiet=True,
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-        ).start()
+        consume(app, config.name, QUEUE)
     finally:
         heartbeat.stop()
         board.close()
+
+
+def consume(app: Celery, name: str, queue: str) -> None:
+    """Do one task of a queue after another, until told to stop."""
+    from celery.exceptions import SecurityWarning
+
+    logging.getLogger("celery").setLevel(logging.CRITICAL)
+    # Celery warns of root since pickles from a queue could be code: we take JSON alone.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app.Worker(
+        hostname=name,
+        pool_cls="solo",
+        concurrency=1,
+        queues=[queue],
+        loglevel="CRITICAL",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    ).start()
 
 
 def _loader(config: ChildConfig) -> LoadBackbone:
@@ -131,7 +139,7 @@ def _loader(config: ChildConfig) -> LoadBackbone:
     return load
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """When the supervisor is killed, the pipe that is our stdin closes."""
 
     def watch() -> None:

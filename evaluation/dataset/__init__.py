@@ -1,0 +1,1 @@
+"""Making AbC-type datasets: customize a generator toward exemplars, and let it synthesize."""

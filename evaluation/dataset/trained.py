@@ -1,0 +1,113 @@
+"""Which weights a customization trains, and how they are put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from evaluation.dataset.generator import Generator
+from evaluation.dataset.settings import Method
+from ingest.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["adapted", "check_method", "cross_attention", "trained_weights"]
+
+_ADAPTER = "attrib"
+_ATTENTION = (
+    *("to_k", "to_q", "to_v", "to_out.0"),
+    *("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"),
+)
+"""The second four are of the text, where it is attended to together with the image (Flux, SD3)."""
+
+
+def cross_attention(generator: Generator) -> dict[str, torch.nn.Parameter]:
+    """Keys and values of cross-attention by name (Custom Diffusion, section 3.1).
+
+    Raises:
+        UsageError: the denoiser has none under the names that diffusers gives them.
+    """
+    found = {
+        name: weight
+        for name, weight in generator.denoiser.named_parameters()
+        if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    }
+    if not found:
+        raise UsageError(
+            f"{generator.name} has no cross-attention under known names (attn2.to_k, attn2.to_v); "
+            "customize it with --method lora"
+        )
+    return found
+
+
+def check_method(generator: Generator, method: Method) -> None:
+    """Refuse what a generator cannot be customized by, before all work.
+
+    Raises:
+        UsageError: an attention layout that the method does not know.
+    """
+    if method not in generator.methods:
+        raise UsageError(
+            f"{generator.name} is a {type(generator.pipe).__name__}, whose {method} is not known; "
+            f"customize it with --method {generator.methods[0]}"
+        )
+    if method == "custom-diffusion":
+        cross_attention(generator)
+
+
+def adapted(denoiser: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The layers of all attention that LoRA adapts."""
+    import torch
+
+    return [
+        module
+        for name, module in denoiser.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(_ATTENTION)
+    ]
+
+
+@contextmanager
+def trained_weights(
+    generator: Generator, method: Method, rank: int, *, seed: int
+) -> Iterator[dict[str, torch.nn.Parameter]]:
+    """The denoiser's weights to train by name; on leaving, the denoiser is what it was before.
+
+    Raises:
+        UsageError: peft is missing for LoRA, or an unknown layout of attention.
+    """
+    import torch
+
+    denoiser = generator.denoiser
+    if method == "lora":
+        try:
+            from peft import LoraConfig
+        except ImportError as exc:
+            raise UsageError("peft is not installed: pip install 'attrib[dataset]'") from exc
+        # LoRA begins at random: of its own seed, not of whatever was drawn before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser.add_adapter(
+                LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_ATTENTION)), _ADAPTER
+            )
+        chosen = {n: w for n, w in denoiser.named_parameters() if w.requires_grad}
+        try:
+            yield chosen
+        finally:
+            denoiser.unload_lora()
+            denoiser.requires_grad_(False)
+        return
+    is_full = method == "full"
+    chosen = dict(denoiser.named_parameters()) if is_full else cross_attention(generator)
+    before = {name: weight.detach().clone() for name, weight in chosen.items()}
+    for weight in chosen.values():
+        weight.requires_grad_(True)
+    try:
+        yield chosen
+    finally:
+        with torch.no_grad():
+            for name, weight in chosen.items():
+                weight.requires_grad_(False)
+                weight.grad = None
+                weight.copy_(before[name])
