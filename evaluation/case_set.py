@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,12 @@ class CaseSet:
 
 
 def read_cases(
-    paths: Sequence[Path], root: Path | None = None, *, skip_missing: bool = False, note: Note
+    paths: Sequence[Path],
+    root: Path | None = None,
+    *,
+    skip_missing: bool = False,
+    by_folder: bool = False,
+    note: Note,
 ) -> CaseSet:
     """The test cases that a person names.
 
@@ -43,6 +49,8 @@ def read_cases(
         paths: AbC JSON files, folders of them, or the official feature files (`.pth`).
         root: what the paths in JSON files are relative to; found when None.
         skip_missing: leave images out that are not there; `note` is told.
+        by_folder: test cases of one name get that of their folder before it: all datasets that
+            `attrib dataset build` makes have an `object_train`.
         note: takes lines for the user.
 
     Raises:
@@ -51,18 +59,27 @@ def read_cases(
         WeightsError: a feature file that carries code, or features that are not finite.
     """
     images: list[TestCase] = []
+    folders: list[str] = []
     files: list[CaseFeatures] = []
     for path in paths:
         if path.suffix.lower() in _FEATURE_FILES and not path.is_dir():
             files.append(read_case_file(path))
         else:
+            folder = (path if path.is_dir() else path.parent).absolute().name
             images += cases_in(path, root)
+            folders += [folder] * (len(images) - len(folders))
+    if by_folder:
+        known = Counter(case.name for case in images)
+        images = [
+            replace(case, name=f"{folder}/{case.name}") if known[case.name] > 1 else case
+            for case, folder in zip(images, folders, strict=True)
+        ]
     names = [case.name for case in images] + [case.name for case in files]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"two of the test cases are named {twice}; a report has one of each name: leave one "
-            "out, or rename its file"
+            f"two of the test cases are named {twice}; they are told apart by their names: leave "
+            "one out, or rename its file"
         )
     for place, case in enumerate(images):
         images[place], told = case.checked(skip_missing)

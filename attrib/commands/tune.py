@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -164,8 +165,9 @@ def _run(
     from evaluation.overlap import contents_of, facts_of, refuse_overlap
     from evaluation.tuning import join_cases, split_models, tune_model
 
-    train = list(read_cases(files, root, skip_missing=skip_missing, note=warn).images)
-    stop = list(read_cases(held, root, skip_missing=skip_missing, note=warn).images)
+    read = partial(read_cases, by_folder=True)
+    train = list(read(files, root, skip_missing=skip_missing, note=warn).images)
+    stop = list(read(held, root, skip_missing=skip_missing, note=warn).images)
     refuse_overlap(train, stop, "tuning and validation")
     chosen = find_model(base)
     embedder = LazyEmbedder(chosen)

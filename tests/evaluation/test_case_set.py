@@ -65,6 +65,19 @@ def test_missing_images_and_names_twice(case_file: Path) -> None:
     with pytest.raises(UsageError) as twice:
         read_cases([case_file, case_file], note=no_note)
     assert str(twice.value) == (
-        "two of the test cases are named val; a report has one of each name: leave one out, or "
-        "rename its file"
+        "two of the test cases are named val; they are told apart by their names: leave one out, "
+        "or rename its file"
     )
+
+
+def test_cases_of_one_name_are_told_apart_by_their_folders(case_file: Path) -> None:
+    other = case_file.parent.with_name("other")
+    shutil.copytree(case_file.parent, other)
+    both = [case_file, other / case_file.name]
+    found = read_cases(both, by_folder=True, note=no_note).images
+    assert [case.name for case in found] == [f"{case_file.parent.name}/val", "other/val"]
+    assert [case.name for case in read_cases(both[:1], by_folder=True, note=no_note).images] == [
+        "val"
+    ]
+    with pytest.raises(UsageError, match="two of the test cases are named other/val"):
+        read_cases([both[1], other], by_folder=True, note=no_note)
