@@ -113,7 +113,7 @@ def _quality_lines(quality: Check | None) -> list[str]:
         "beside that of what the generator itself makes of the same words.",
         "",
         f"- Mean gain over the generator: {_mean(gains):+.3f}.",
-        "- Customization failed (the interval of the gain is not above 0): "
+        "- Not surely customized (the interval of the gain is not above 0): "
         f"{len(quality.failed)} of {len(quality.models)} models"
         + (f" ({', '.join(model.id for model in quality.failed)})." if quality.failed else "."),
         f"- Near-copies of an exemplar (similarity {quality.copy_similarity:g} and above): "
@@ -124,7 +124,8 @@ def _quality_lines(quality: Check | None) -> list[str]:
     ]
     lines += [
         f"| {m.id} | {_plain(m.name)} | {m.split} | {m.similarity:.3f} | {m.base:.3f} | "
-        f"{m.gain:+.3f} ({m.gain_low:+.3f} to {m.gain_high:+.3f}){' failed' if m.failed else ''} | "
+        f"{m.gain:+.3f} ({m.gain_low:+.3f} to {m.gain_high:+.3f})"
+        f"{' not sure' if m.failed else ''} | "
         f"{m.copies} of {m.images} |"
         for m in quality.models
     ]

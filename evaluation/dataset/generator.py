@@ -261,6 +261,10 @@ def load_generator(
     folder = Path(name)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ModelError(f"{name} is no diffusers pipeline: it has no model_index.json")
+    if not folder.exists() and (
+        folder.is_absolute() or name.startswith(".") or name.count("/") > 1
+    ):
+        raise ModelError(f"no such folder: {name}")
     try:
         pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))
+
+from tiny_builds import Build, builder
+
+from evaluation.dataset.generator import Generator, load_generator
 
 WORDS = ("cat", "dog", "boat", "red", "two", "style", "picture", "ktn")
 
@@ -253,3 +260,13 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def flow() -> Callable[[Path, str], Path]:
     return make_flow
+
+
+@pytest.fixture(scope="module")
+def generator(pipeline_folder: Path) -> Generator:
+    return load_generator(str(pipeline_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def build(generator: Generator, images_folder: Path) -> Build:
+    return builder(generator, images_folder)

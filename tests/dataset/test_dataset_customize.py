@@ -15,11 +15,6 @@ from evaluation.dataset.trained import cross_attention
 from ingest.errors import ModelError, RunError, UsageError
 
 
-@pytest.fixture
-def generator(pipeline_folder: Path) -> Generator:
-    return load_generator(str(pipeline_folder), device="cpu")
-
-
 def weights_of(generator: Generator) -> dict[str, torch.Tensor]:
     modules = {"unet": generator.denoiser, "vae": generator.pipe.vae, "text": generator.text[0][1]}
     return {

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from evaluation.dataset.generator import Generator, load_generator
+from evaluation.dataset.generator import Generator
 from evaluation.dataset.memory import check_memory, free_bytes, measured
 from evaluation.dataset.settings import Customization
 from evaluation.dataset.trained import cross_attention, trained_weights
 from ingest.errors import RunError
-
-
-@pytest.fixture(scope="module")
-def generator(pipeline_folder: Path) -> Generator:
-    return load_generator(str(pipeline_folder), device="cpu")
 
 
 def test_what_is_trained_is_counted(generator: Generator) -> None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from attrib.cli import app
 from evaluation.dataset.build import BuildReport, build_dataset, generator_hash
-from evaluation.dataset.generator import Generator, load_generator
+from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Library
 from evaluation.dataset.plan import loads_plan, plan_dataset
 from evaluation.dataset.prompts import shipped_prompts
@@ -72,11 +72,6 @@ def workers(redis: Redis, tmp_path: Path) -> Iterator[Workers]:
     some = processes.Workers(redis, tmp_path / "workers.log")
     yield some
     print(some.stop())
-
-
-@pytest.fixture(scope="module")
-def generator(pipeline_folder: Path) -> Generator:
-    return load_generator(str(pipeline_folder), device="cpu")
 
 
 def build(
