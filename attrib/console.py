@@ -90,11 +90,15 @@ class Bar:
     Args:
         doing: what is done with the images, for people.
         finishing: what comes after the last image.
+        window_s: seconds that the rate is taken over; longer than from one advance to the next.
     """
 
-    def __init__(self, doing: str = "embedding", finishing: str = "indexing ") -> None:
+    def __init__(
+        self, doing: str = "embedding", finishing: str = "indexing ", window_s: float = 30
+    ) -> None:
         self._doing = doing
         self._finishing = finishing
+        self._window_s = window_s
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -116,7 +120,9 @@ class Bar:
         class Rate(ProgressColumn):
             def render(self, task: Task) -> Text:
                 speed = task.finished_speed or task.speed
-                return Text(f"{speed:,.0f} images/s" if speed else "")
+                if not speed:
+                    return Text("")
+                return Text(f"{speed:,.0f} images/s" if speed >= 10 else f"{speed:.2g} images/s")
 
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -125,6 +131,7 @@ class Bar:
             Rate(),
             TimeRemainingColumn(),
             console=console(stderr=True),
+            speed_estimate_period=self._window_s,
         )
         self._task = self._progress.add_task(self._doing, total=pending)
         self._progress.start()

@@ -234,7 +234,7 @@ def build(
         made_on = {"device": (device or default_device()).partition(":")[0]}
         device = "cpu"
     library = Library(exemplars, class_field=class_field)
-    bar = Bar("making")
+    bar = Bar("making", window_s=1800)
     try:
         report = build_dataset(
             out,
