@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.dataset.endpoint import AnswerError, Endpoint, RefusedError, asked
+from evaluation.dataset.endpoint import AnswerError, Endpoint, RefusedError, UnreachedError, asked
 from evaluation.dataset.generator import TOKEN
 from evaluation.dataset.prompts import SLOT
 from evaluation.dataset.settings import BuildSettings
@@ -53,7 +53,7 @@ class Captions:
         """Templates for a class word, or for any creator; () where the shipped ones are to serve.
 
         Raises:
-            RunError: the endpoint refuses, which no waiting will mend.
+            RunError: the endpoint refuses, which no waiting will mend, or was never there.
         """
         # Whose style it is to be does not matter for what is shown in it, and is nobody's business.
         name = name if self._kind == "object" else _STYLE
@@ -90,6 +90,13 @@ class Captions:
                 raise RunError(f"cannot have prompts written by {url}: {exc}") from exc
             except AnswerError as exc:
                 why = str(exc)
+                never = isinstance(exc, UnreachedError) and not (self._written or self._lacking)
+                if never and turn + 1 == _ROUNDS:
+                    # A mistyped address: a whole set with other prompts than were asked for.
+                    raise RunError(
+                        f"cannot have prompts written by {self._endpoint.url}: {exc}; start it, or "
+                        "leave --prompts-from out"
+                    ) from exc
                 if turn + 1 < _ROUNDS:
                     time.sleep(self._endpoint.pause_s * 2**turn)
                 continue

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ingest.errors import UsageError
 
-__all__ = ["AnswerError", "Endpoint", "RefusedError", "asked"]
+__all__ = ["AnswerError", "Endpoint", "RefusedError", "UnreachedError", "asked"]
 
 _MAX_BYTES = 1 << 20
 _CONNECT_S = 10.0
@@ -65,6 +65,10 @@ class AnswerError(Exception):
     """No answer, or none that can be read; it may be worth another try."""
 
 
+class UnreachedError(AnswerError):
+    """Nobody is there."""
+
+
 class RefusedError(Exception):
     """The question itself is wrong; asking again is of no use."""
 
@@ -75,7 +79,8 @@ def asked(endpoint: Endpoint, question: str) -> str:
     No answer is ever quoted in an error: it might repeat the key.
 
     Raises:
-        AnswerError: it cannot be reached or is overloaded, or the answer is none of the protocol.
+        UnreachedError: nobody is there.
+        AnswerError: it is overloaded, or the answer is none of the protocol.
         RefusedError: key, model or address are wrong.
     """
     import httpx
@@ -104,8 +109,10 @@ def asked(endpoint: Endpoint, question: str) -> str:
                     raise AnswerError("its answer takes too long")
     except httpx.TimeoutException as exc:
         raise AnswerError("it does not answer in time") from exc
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-        raise AnswerError("it cannot be reached") from exc
+    except (httpx.ConnectError, httpx.InvalidURL) as exc:
+        raise UnreachedError("it cannot be reached") from exc
+    except (httpx.HTTPError, OSError) as exc:
+        raise AnswerError("it broke off its answer") from exc
     try:
         text = json.loads(data)["choices"][0]["message"]["content"]
     except (ValueError, TypeError, LookupError, RecursionError) as exc:

@@ -243,11 +243,12 @@ def test_nobody_there_and_an_answer_without_end(server: Server, captions: Asks) 
     assert time.monotonic() - began < 10
     assert "takes too long" in asking.told()[0]
     nobody = Endpoint("http://127.0.0.1:9/v1", "m", pause_s=0.0)
-    gone = Captions(nobody, BuildSettings())
-    assert gone.of("cat") == ()
-    assert gone.told() == [
-        "http://127.0.0.1:9/v1 wrote too few prompts, ours are used (cat: it cannot be reached)"
-    ]
+    with pytest.raises(RunError) as caught:
+        Captions(nobody, BuildSettings()).of("cat")
+    assert str(caught.value) == (
+        "cannot have prompts written by http://127.0.0.1:9/v1: it cannot be reached; start it, or "
+        "leave --prompts-from out"
+    )
 
 
 def test_the_key_is_neither_logged_nor_kept(
