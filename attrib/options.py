@@ -13,11 +13,13 @@ from ingest.errors import UsageError
 
 __all__ = [
     "DOWNLOAD",
+    "REDIS",
     "AllowPrivateOption",
     "BatchSizeOption",
     "ContactOption",
     "DataOption",
     "DeviceOption",
+    "DevicesOption",
     "DistractorsOption",
     "DownloadConcurrencyOption",
     "ExactOption",
@@ -42,6 +44,9 @@ __all__ = [
 
 DOWNLOAD = DownloadSettings()
 """What the options of downloads are unless they are given."""
+
+REDIS = "redis://127.0.0.1:6379/0"
+"""Where workers and those who plan for them meet unless told."""
 
 DataOption = Annotated[
     Path,
@@ -126,6 +131,16 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(
         help="cpu, cuda, cuda:1 ... [default: a GPU where there is one]", show_default=False
+    ),
+]
+
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1 ...; may be repeated, a process each. [default: a GPU where "
+        "there is one]",
+        show_default=False,
     ),
 ]
 

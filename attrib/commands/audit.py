@@ -12,6 +12,7 @@ from attrib.commands import audit_diff, audit_verify
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import (
     DOWNLOAD,
+    REDIS,
     AllowPrivateOption,
     BatchSizeOption,
     ContactOption,
@@ -45,7 +46,6 @@ _PART_SIZE = 256
 _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
-_REDIS = "redis://127.0.0.1:6379/0"
 _TOP = 10
 
 
@@ -163,7 +163,7 @@ def audit(
             "attributes them. They must reach gallery and DIR under the same paths.",
         ),
     ] = False,
-    redis: RedisOption = _REDIS,
+    redis: RedisOption = REDIS,
     sign: Annotated[
         Path | None,
         typer.Option(

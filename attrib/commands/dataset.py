@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from attrib.commands.dataset_worker import REDIS, worker
+from attrib.commands.dataset_worker import worker
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import JsonOption, RedisOption
+from attrib.options import REDIS, JsonOption, RedisOption
 
 if TYPE_CHECKING:
     from evaluation.dataset.check import Check

@@ -8,24 +8,15 @@ from typing import Annotated
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import RedisOption
+from attrib.options import REDIS, DevicesOption, RedisOption
 
-__all__ = ["REDIS", "worker"]
-
-REDIS = "redis://127.0.0.1:6379/0"
+__all__ = ["worker"]
 
 
 @ends_in_one_line
 def worker(
     redis: RedisOption = REDIS,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 ...; may be repeated, a process each. [default: a GPU where "
-            "there is one]",
-            show_default=False,
-        ),
-    ] = None,
+    device: DevicesOption = None,
     threads: Annotated[
         int | None,
         typer.Option(

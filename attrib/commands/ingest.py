@@ -10,6 +10,7 @@ import typer
 from attrib.ending import ends_in_one_line, warn
 from attrib.options import (
     DOWNLOAD,
+    REDIS,
     AllowPrivateOption,
     BatchSizeOption,
     ContactOption,
@@ -39,7 +40,6 @@ _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
 _SHARD_SIZE = 1024
-_REDIS = "redis://127.0.0.1:6379/0"
 _WORKER_TIMEOUT_S = 60.0
 _ATTEMPTS = 3
 _CALIBRATION = ("calibrator", "calibrated", "calibration_error")
@@ -165,7 +165,7 @@ def ingest(
             "in what they did.",
         ),
     ] = False,
-    redis: RedisOption = _REDIS,
+    redis: RedisOption = REDIS,
     worker_timeout_s: Annotated[
         float,
         typer.Option(

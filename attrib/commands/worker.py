@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attrib.ending import ends_in_one_line, warn
-from attrib.options import DataOption, JsonOption, PrecisionOption, RedisOption
+from attrib.options import (
+    REDIS,
+    DataOption,
+    DevicesOption,
+    JsonOption,
+    PrecisionOption,
+    RedisOption,
+)
 
 if TYPE_CHECKING:
     from search.ingestion import Embeds
@@ -16,20 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel", "retry", "status", "worker"]
 
-_REDIS = "redis://127.0.0.1:6379/0"
-
 
 @ends_in_one_line
 def worker(
-    redis: RedisOption = _REDIS,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 ...; may be repeated, a process each. [default: a GPU where "
-            "there is one]",
-            show_default=False,
-        ),
-    ] = None,
+    redis: RedisOption = REDIS,
+    device: DevicesOption = None,
     count: Annotated[int, typer.Option(min=1, max=256, help="Processes for each device.")] = 1,
     threads: Annotated[
         int | None,
@@ -80,7 +78,7 @@ def worker(
 @ends_in_one_line
 def status(
     data: DataOption = Path("attrib-data"),
-    redis: RedisOption = _REDIS,
+    redis: RedisOption = REDIS,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it anew every two seconds, until stopped.")
     ] = False,
@@ -128,7 +126,7 @@ def status(
 
 
 @ends_in_one_line
-def retry(data: DataOption = Path("attrib-data"), redis: RedisOption = _REDIS) -> None:
+def retry(data: DataOption = Path("attrib-data"), redis: RedisOption = REDIS) -> None:
     """Send dead letters, the shards that failed for good, to the workers again.
 
     Where the ingest still runs, it does so; otherwise this command waits until they are done.
@@ -170,7 +168,7 @@ def retry(data: DataOption = Path("attrib-data"), redis: RedisOption = _REDIS) -
 
 
 @ends_in_one_line
-def cancel(data: DataOption = Path("attrib-data"), redis: RedisOption = _REDIS) -> None:
+def cancel(data: DataOption = Path("attrib-data"), redis: RedisOption = REDIS) -> None:
     """Stop an ingest with workers. What is in stays; the same ingest goes on with the rest."""
     from contextlib import closing
 
