@@ -38,7 +38,7 @@ lint: ## ruff, its formatter and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: ## measure ingest, query, evaluation, service and audits; see benchmarks/README.md
+bench: ## measure ingest, query, evaluation, service, audits and datasets; see benchmarks/README.md
 	@scripts/setup bench
 	$(BIN)/python -m benchmarks.cli --cache $(CACHE)
 	$(BIN)/python -m benchmarks.ingest --cache $(CACHE) --memory
@@ -46,6 +46,7 @@ bench: ## measure ingest, query, evaluation, service and audits; see benchmarks/
 	$(BIN)/python -m benchmarks.evaluate --n $(N)
 	$(BIN)/python -m benchmarks.service --cache $(CACHE) --n $(N)
 	$(BIN)/python -m benchmarks.audit --memory
+	$(BIN)/python -m benchmarks.dataset
 
 docs: ## write docs/commands.md anew from the help texts
 	@scripts/setup
