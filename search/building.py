@@ -47,7 +47,6 @@ _FLUSH_ROWS = 50_000  # what is done again at most after a kill
 _MARK = "reindexed"
 _TRIES = 40
 _PAUSE_S = 0.05
-_ORPHAN_S = 30.0  # the index process of a killed build may still be writing
 
 
 class Building:
@@ -96,7 +95,7 @@ class Building:
         }
         if _read_state(path) == state:
             try:
-                index = open_index(path, model=model, wait_s=_ORPHAN_S)
+                index = open_index(path, model=model)
                 return cls(folder, path, model, index)
             except DataFolderBusyError:
                 raise

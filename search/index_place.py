@@ -49,6 +49,9 @@ OpenIndex: TypeAlias = "EdgeIndex | ServerIndex"
 
 FORMAT = 1
 _FILE = "index.json"
+# Whoever has the folder's lock waits for nobody but the index process of one that was killed,
+# which still flushes; on a slow disk that takes its time.
+_ORPHAN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,11 @@ def create_index(
     )
 
 
-def open_index(
-    folder: Path, *, model: AttributionModel | None = None, wait_s: float = 2.0
-) -> OpenIndex:
-    """Open the index of the collection in `folder`.
+def open_index(folder: Path, *, model: AttributionModel | None = None) -> OpenIndex:
+    """Open the index of the collection in `folder`, for who has the data folder's lock.
 
     `model`: what it must have been built with, where it is on a server: another hand may have been
-    there. `wait_s`: how long an embedded one is waited for while another process has it.
+    there.
 
     Raises:
         DataFolderError: there is none, it is damaged or in use.
@@ -194,7 +195,7 @@ def open_index(
     """
     place = server_place(folder)
     if place is None:
-        return EdgeIndex.open(folder / "index", wait_s=wait_s)
+        return EdgeIndex.open(folder / "index", wait_s=_ORPHAN_S)
     from search.server import ServerIndex
 
     return ServerIndex.open(

@@ -25,13 +25,14 @@ from ingest.source import Source, TarSource
 from ingest.storage import is_remote
 from search.audit.parts import PartsFolder
 from search.audit.payout_found import payout_file_names
+from search.audit.sign import SIGNATURE, SIGNATURE_PARTIAL
 from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, REJECTS, SUMMARY
 from search.folder import writing
 
 __all__ = ["AuditFolder", "AuditPlan"]
 
 _FILES = (ATTRIBUTIONS, IMAGES, CREATORS, REJECTS, SUMMARY, "report.html", "manifest.json")
-_OWN = frozenset([*_FILES, "report-data", "manifest.sig", ".plan.json", ".work"])
+_OWN = frozenset([*_FILES, "report-data", SIGNATURE, SIGNATURE_PARTIAL, ".plan.json", ".work"])
 
 AuditPlan = Mapping[str, Any]
 """What an audit is of, by what it is that a person would recognise: gallery, model, ..."""
@@ -119,7 +120,7 @@ class AuditFolder:
             elif (begun := self._plan(self._work / "plan.json")) is not None:
                 self._require_same(begun, plan, "holds an audit that was begun")
             self._work.mkdir(parents=True, exist_ok=True)
-            _write(self._work / "plan.json", plan)
+            self._write(self._work / "plan.json", plan)
         return False
 
     def finish(self, plan: AuditPlan) -> None:
@@ -134,7 +135,7 @@ class AuditFolder:
                 if place.is_dir():
                     shutil.rmtree(place)
                 path.replace(place)
-            _write(self.out / ".plan.json", plan)
+            self._write(self.out / ".plan.json", plan)
             self.clean()
 
     def clean(self) -> None:
@@ -158,6 +159,15 @@ class AuditFolder:
         self.clean()
         if self.out.is_dir() and not any(self.out.iterdir()):
             self.out.rmdir()
+
+    def _write(self, path: Path, plan: AuditPlan) -> None:
+        # Half-written in `.work`: at any other place a kill would leave a file that is not known.
+        partial = self._work / "plan.json.part"
+        with partial.open("w", encoding="utf-8") as out:
+            out.write(json.dumps(plan, indent=2, sort_keys=True) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
 
     def _plan(self, path: Path) -> AuditPlan | None:
         if not path.is_file():
@@ -184,12 +194,3 @@ def nothing_usable(gallery: str, reasons: Mapping[str, int]) -> SourceError:
     """The error of a gallery without one image that can be used."""
     told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     return SourceError(f"none of the images of {gallery} can be used: {told or 'there are none'}")
-
-
-def _write(path: Path, plan: AuditPlan) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as out:
-        out.write(json.dumps(plan, indent=2, sort_keys=True) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)

@@ -22,9 +22,18 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-__all__ = ["PASSWORD_VARIABLE", "SIGNATURE", "check_signature", "key_name", "load_key", "sign"]
+__all__ = [
+    "PASSWORD_VARIABLE",
+    "SIGNATURE",
+    "SIGNATURE_PARTIAL",
+    "check_signature",
+    "key_name",
+    "load_key",
+    "sign",
+]
 
 SIGNATURE = "manifest.sig"
+SIGNATURE_PARTIAL = f".{SIGNATURE}.partial"  # what a killed `sign` may leave
 PASSWORD_VARIABLE = "ATTRIB_SIGN_PASSWORD"
 
 _LENGTH = 64
@@ -78,7 +87,7 @@ def sign(out: Path, key_path: Path) -> str:
     read_manifest(out)
     signature = key.sign((out / MANIFEST).read_bytes())
     with writing(out):
-        partial = out / f".{SIGNATURE}.partial"
+        partial = out / SIGNATURE_PARTIAL
         partial.write_bytes(signature)
         partial.replace(out / SIGNATURE)
     return key_name(key.public_key())

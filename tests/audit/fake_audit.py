@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def main() -> None:
             try:
                 audit(data, [gallery], Path(line.rstrip("\n")), embedder=_Slow())
                 status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(status)
         print(child, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import fake_backbone as fake
 import pytest
 from ingested import draw, images, state
+from programs import script
 
 from ingest.errors import DataFolderBusyError, DataFolderError
 from ingest.ledger import Ledger
@@ -56,6 +58,36 @@ def test_killed_at_any_moment_the_same_command_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert kills >= 5
     assert state(data) == wanted
+
+
+def test_the_index_process_of_a_killed_run_is_waited_for(tmp_path: Path) -> None:
+    """It may take its time over the flush, as on a busy disk: here it is stopped for a while."""
+    data = tmp_path / "data"
+    fake.run(data, [str(images(tmp_path / "pictures", 10))])
+    program = script(
+        """
+        import os, sys, time
+        from pathlib import Path
+        from search.collection import Collection
+        from search.edge import EdgeIndex
+        with Collection.open(Path(sys.argv[1])) as collection:
+            assert isinstance(collection.index, EdgeIndex)
+            print(collection.index.process_id, flush=True)
+            time.sleep(60)
+        """,
+        data,
+    )
+    with program:
+        assert program.stdout is not None
+        orphan = int(program.stdout.readline())
+        os.kill(orphan, signal.SIGSTOP)
+        program.kill()
+        program.wait()
+        timer = threading.Timer(4.0, os.kill, (orphan, signal.SIGCONT))
+        timer.start()
+        with Collection.open(data) as collection:
+            assert not timer.is_alive()
+            assert collection.index.count() == 10
 
 
 def test_leftovers_of_a_source_that_changed_after_a_kill_are_mended(tmp_path: Path) -> None:
