@@ -37,6 +37,8 @@ __all__ = ["FORMAT", "DataFolder", "check_dataset_name", "reindex_lock", "writin
 
 FORMAT = 1
 
+# What a run that was killed as it made the folder may have left.
+_FIRST = frozenset(["lock", "lock.json", ".lock.json.part", ".attrib.json.part"])
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -126,9 +128,7 @@ class DataFolder:
         if root.exists() and not root.is_dir():
             raise DataFolderError(f"{root} is a file, not a folder; choose another with --data")
         with writing(root):
-            if root.is_dir() and any(
-                entry.name not in ("lock", "lock.json") for entry in root.iterdir()
-            ):
+            if root.is_dir() and any(entry.name not in _FIRST for entry in root.iterdir()):
                 raise DataFolderError(
                     f"{root} holds other things than attrib's; choose an empty or new folder "
                     "with --data"

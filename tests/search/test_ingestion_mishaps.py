@@ -90,6 +90,13 @@ def test_the_index_process_of_a_killed_run_is_waited_for(tmp_path: Path) -> None
             assert collection.index.count() == 10
 
 
+@pytest.mark.parametrize("left", ["lock", "lock.json", ".lock.json.part", ".attrib.json.part"])
+def test_a_run_killed_as_it_made_the_folder_can_be_begun_again(left: str, tmp_path: Path) -> None:
+    (tmp_path / left).write_text("{")
+    with DataFolder.create(tmp_path) as folder:
+        assert folder.facts() == {"format": 1}
+
+
 def test_leftovers_of_a_source_that_changed_after_a_kill_are_mended(tmp_path: Path) -> None:
     source = images(tmp_path / "pictures", 10)
     data = tmp_path / "data"
