@@ -2,14 +2,17 @@
 
     python fake_audit.py DATA GALLERY
 
-reads names of folders from its input, a line each, and audits the gallery into each in a child of
-its own. It says the child's process id, and at the end the child's exit status.
+reads lines of its input, each seconds and the name of a folder, and audits the gallery into the
+folder in a child of its own, which is killed after so many seconds; never, where they are "inf". It
+says the child's exit status.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -73,17 +76,25 @@ def main() -> None:
     import search.edge  # noqa: F401 (all that is slow to import)
 
     for line in sys.stdin:
+        after_s, _, out = line.rstrip("\n").partition(" ")
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                audit(data, [gallery], Path(line.rstrip("\n")), embedder=_Slow())
+                audit(data, [gallery], Path(out), embedder=_Slow())
                 status = 0
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(status)
-        print(child, flush=True)
+        killer = threading.Timer(float(after_s), os.kill, (child, signal.SIGKILL))
+        if after_s != "inf":
+            killer.start()
+        # Not reaped before the killer is gone, so that it cannot meet another process.
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        killer.cancel()
+        if after_s != "inf":
+            killer.join()
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
