@@ -191,6 +191,6 @@ class ServiceAnswerer:
         """As `Answerer.image_of`."""
         return self._service.image_of(row)
 
-    def thumbnail(self, training_id: str) -> bytes | None:
-        """As `Answerer.thumbnail`."""
-        return self._service.thumbnail(training_id)
+    def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
+        """As `Answerer.thumbnails`."""
+        return [self._service.thumbnail(id) for id in training_ids]

@@ -1,7 +1,7 @@
 """How much of a bare loop's speed the whole of `attrib audit` keeps, and what memory it takes.
 
     python -m benchmarks.audit [--gallery FOLDER] [--training FOLDER] [--count N] [--rounds R]
-                               [--model NAME] [--memory]
+                               [--model NAME [--made-weights]] [--memory]
 
 The gallery is N links, in turn to the images of a folder. Over the same images, with the same
 model, threads and batches, in turn, R times:
@@ -27,12 +27,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from attrib.opened import ingest_into
 from benchmarks.ingest import links
+from benchmarks.made_weights import made_weights
 from embed.backbones import DEFAULT_BACKBONE
 from embed.embedder import Embedder
 from ingest.decode import decode
@@ -63,14 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="embed each batch so many times, as a stand-in for "
         "a backbone of so many times the work",
     )
+    parser.add_argument(
+        "--made-weights", action="store_true", help="random weights for a backbone of timm"
+    )
     parser.add_argument("--memory", action="store_true", help="peak memory at N and 4 N images")
     parser.add_argument("--cache", type=Path, help="folder for the result (audit.json)")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args(arguments)
     if options.peak_of:
         options.count *= options.peak_of
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        if options.made_weights:
+            stack.enter_context(made_weights(options.model))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         gallery = folder / "gallery"
         gallery.mkdir()
         links(options.gallery, options.count, gallery)
@@ -85,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "model": options.model,
             "mass": options.mass,
             "heavier": options.heavier,
+            "made_weights": options.made_weights,
             **speed(data, gallery, folder, options),
         }
         if options.memory:

@@ -1,6 +1,6 @@
 """What asking through the service costs, and what it stands.
 
-    python -m benchmarks.service [--n N] [--rounds R] [--requests M]
+    python -m benchmarks.service [--n N] [--backbone NAME] [--rounds R] [--requests M]
 
 A real `attrib serve` on 127.0.0.1 over N synthetic training images (made once, in the cache) beside
 the same work without it. Only one process at a time can use a data folder, so the two take turns in
@@ -27,6 +27,7 @@ import re
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import synthetic
+from benchmarks.made_weights import made_weights
 from benchmarks.service_setup import (
+    MODEL,
     Server,
     calls_of,
     cpus,
@@ -55,9 +58,14 @@ BATCH = 32
 def main() -> None:
     """Measure, write JSON, print."""
     arguments = _arguments()
-    root = data_folder(arguments.cache, arguments.n)
+    with made_weights(arguments.backbone) if arguments.backbone else nullcontext():
+        _measure(arguments, data_folder(arguments.cache, arguments.n, arguments.backbone))
+
+
+def _measure(arguments: argparse.Namespace, root: Path) -> None:
     result: dict[str, Any] = {
         "n": arguments.n,
+        "backbone": arguments.backbone or MODEL,
         "machine": f"{platform.machine()}, {cpus()} CPUs",
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "rounds": [],
@@ -76,13 +84,14 @@ def main() -> None:
         result["page"] = _page(server)
         if arguments.requests:
             result["memory"] = _memory(server, arguments.requests)
-    (arguments.cache / f"service-{arguments.n}.json").write_text(json.dumps(result, indent=2))
+    (root.parent / f"{root.name}.json").write_text(json.dumps(result, indent=2))
     _print(result)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=100_000, help="training images")
+    parser.add_argument("--backbone", help=f"of timm, with random weights; else {MODEL}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--queries", type=int, default=150, help="of each kind, in each block")
     parser.add_argument("--requests", type=int, default=10_000, help="for memory; 0 leaves it out")
@@ -254,7 +263,8 @@ def _print(result: dict[str, Any]) -> None:
         values = sorted(row[name] for row in rounds)
         return f"{statistics.median(values):8.2f}  ({values[0]:.2f} to {values[-1]:.2f})"
 
-    print(f"\n{result['n']:,} training images, {result['machine']}, {len(rounds)} rounds")
+    print(f"\n{result['n']:,} training images, {result['backbone']}, {len(rounds)} rounds")
+    print(f"on {result['machine']}")
     print(f"features  index call {over('index_ms')} ms")
     print(f"          POST       {over('service_features_ms')} ms")
     print(f"          ratio      {over('features_ratio')}  wanted <= 1.3")

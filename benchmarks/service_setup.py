@@ -23,7 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import synthetic
+from embed.backbones import resolve
 from embed.calibrator import Calibrator
+from embed.embedder import Embedder
+from embed.mapper import Mapper, MapperPair
+from embed.model import AttributionModel
 from embed.registry import find_model
 from ingest.decode import decode
 from search.collection import Collection
@@ -40,9 +44,12 @@ ROOT = Path(__file__).resolve().parents[1]
 START_S = 300.0
 
 
-def data_folder(cache: Path, n: int) -> Path:
-    """A data folder of n synthetic training images; made once, its `built` file means done."""
-    root = cache / f"service-{n}"
+def data_folder(cache: Path, n: int, backbone: str | None = None) -> Path:
+    """A data folder of n synthetic training images; made once, its `built` file means done.
+
+    `backbone`: in place of the model's, its features turned into ones of the same length.
+    """
+    root = cache / "-".join(["service", str(n), *([backbone] if backbone else [])])
     done = root / "built"
     if done.exists():
         return root
@@ -50,7 +57,9 @@ def data_folder(cache: Path, n: int) -> Path:
     started = time.perf_counter()
     print(f"building {n:,} x {synthetic.DIM} ...", flush=True)
     gap = _gap(n)
-    model = replace(find_model(MODEL), calibrator=Calibrator(gap / -float(np.log(-B)), B))
+    calibrator = Calibrator(gap / -float(np.log(-B)), B)
+    chosen = _with_backbone(backbone) if backbone else find_model(MODEL)
+    model = replace(chosen, calibrator=calibrator)
     with Collection.create(root, model, lambda: model) as collection:
         features = collection.features([decode(data).image for data in images()])
         near = _near(features, gap)
@@ -63,6 +72,23 @@ def data_folder(cache: Path, n: int) -> Path:
     done.write_text(f"{time.perf_counter() - started:.0f} s\n")
     print(f"built in {done.read_text().strip()}", flush=True)
     return root
+
+
+def _with_backbone(name: str) -> AttributionModel:
+    """A backbone under a linear map to `synthetic.DIM` numbers, the same for both sides.
+
+    Random weights give all images nearly the same feature. The map takes away what they have in
+    common, or every image would find what was put near any other.
+    """
+    backbone = resolve(name)
+    embedder = Embedder(backbone)
+    apply = backbone.preprocessing.apply
+    base = embedder.embed(np.stack([apply(decode(data).image) for data in images()]))
+    random = np.random.default_rng((0, 10))
+    weight = np.linalg.qr(random.standard_normal((backbone.dim, synthetic.DIM)))[0].T
+    linear = Mapper("linear", {"weight": weight, "bias": -weight @ base.mean(axis=0)}, backbone.dim)
+    model = AttributionModel(f"{name}-mapped", backbone, MapperPair(linear, linear))
+    return model.with_weights(embedder.weights_hash)
 
 
 def _gap(n: int) -> float:

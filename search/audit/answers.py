@@ -60,8 +60,8 @@ class Answers(Protocol):
         """The training image's thumbnail, None where there is none."""
         ...
 
-    def thumbnail(self, training_id: str) -> bytes | None:
-        """The same, as the bytes of an image file."""
+    def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
+        """The same of many, as the bytes of image files."""
         ...
 
 
@@ -151,13 +151,20 @@ class LocalAnswers:
         """As `Answers.image_of`."""
         return self._collection.image_of(row)
 
-    def thumbnail(self, training_id: str) -> bytes | None:
-        """As `Answers.thumbnail`."""
-        payload = self._index.fetch([UUID(training_id)])[0]
-        if payload is None or payload.get("shard") is None:
-            return None
-        key = str(payload["key"])
-        folder = self._collection.folder.features(str(payload["dataset"]))
-        with suppress(OSError):
-            return read_thumbnails(folder, int(payload["shard"]), [key]).get(key)
-        return None
+    def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
+        """As `Answers.thumbnails`; each shard's file is opened once."""
+        wanted: dict[tuple[str, int], list[str]] = {}
+        places: list[tuple[tuple[str, int], str] | None] = []
+        for payload in self._index.fetch([UUID(id) for id in training_ids]):
+            if payload is None or payload.get("shard") is None:
+                places.append(None)
+                continue
+            shard, key = (str(payload["dataset"]), int(payload["shard"])), str(payload["key"])
+            wanted.setdefault(shard, []).append(key)
+            places.append((shard, key))
+        found: dict[tuple[str, int], dict[str, bytes]] = {}
+        for (dataset, number), keys in wanted.items():
+            with suppress(OSError):
+                folder = self._collection.folder.features(dataset)
+                found[dataset, number] = read_thumbnails(folder, number, keys)
+        return [place and found.get(place[0], {}).get(place[1]) for place in places]

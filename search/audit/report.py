@@ -7,7 +7,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,16 @@ _FLAGS = ("near-copy", "one-source", "one-creator", "nothing-close", "duplicate"
 def write_report(
     out: Path,
     generated: Callable[[str], bytes | None],
-    training: Callable[[str], bytes | None],
+    training: Callable[[Sequence[str]], Sequence[bytes | None]],
     settings: ReportSettings | None = None,
 ) -> Path:
     """Write the report of the finished audit in ``out``, and return its path.
 
     Args:
         generated: an image file of a generated image, by its key; None where there is none.
-        training: the same of a training image, by its id. Both are called in this thread, at most
-            once an image: generated images in order of the gallery (flagged ones first), training
-            images in order of importance.
+        training: the same of training images, by their ids. Both are called in this thread, at
+            most once an image: generated images in order of the gallery (flagged ones first),
+            training images in order of importance, some hundred at a time.
         settings: limits of what is shown; the usual ones where none are given.
 
     Raises:
@@ -103,14 +103,14 @@ def _fill(
     out: Path,
     summary: dict[str, Any],
     generated: Callable[[str], bytes | None],
-    training: Callable[[str], bytes | None],
+    training: Callable[[Sequence[str]], Sequence[bytes | None]],
     settings: ReportSettings,
 ) -> dict[str, Any]:
     """Fill the spools; the answer is what the page shows first."""
     pictures = Pictures(spools.pictures, settings.side, settings.flagged_side, settings.quality)
     of_generated = pictures.add(
         _some_large(_wanted_generated(out), settings.flagged_pictures),
-        generated,
+        lambda keys: [generated(key) for key in keys],
         most=settings.generated_pictures,
         most_bytes=settings.generated_bytes,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +18,9 @@ __all__ = ["Pictures", "Shown", "small_picture"]
 
 Wanted: TypeAlias = tuple[str, bool]
 """Key or id of an image, and whether it may be large."""
+
+PicturesOf: TypeAlias = Callable[[Sequence[str]], Sequence[bytes | None]]
+"""Image files by the keys or ids of their images; None where there is none."""
 
 _AT_ONCE = 256
 
@@ -68,14 +71,14 @@ class Pictures:
     def add(
         self,
         wanted: Iterable[Wanted],
-        picture_of: Callable[[str], bytes | None],
+        pictures_of: PicturesOf,
         *,
         most: int,
         most_bytes: int,
     ) -> Shown:
         """Draw what is wanted, in this order, until ``most`` pictures or ``most_bytes`` are there.
 
-        ``picture_of`` is called in this thread, one image after the other.
+        ``pictures_of`` is called in this thread, with up to 256 keys or ids.
         """
         shown = Shown()
         waiting = iter(wanted)
@@ -87,7 +90,7 @@ class Pictures:
                     continue
                 shown.left_out += len(batch[room:])
                 for (name, _), drawn in zip(
-                    batch[:room], self._drawn(pool, batch[:room], picture_of), strict=True
+                    batch[:room], self._drawn(pool, batch[:room], pictures_of), strict=True
                 ):
                     self._keep(shown, name, drawn, most_bytes)
         return shown
@@ -96,9 +99,10 @@ class Pictures:
         self,
         pool: ThreadPoolExecutor,
         batch: list[Wanted],
-        picture_of: Callable[[str], bytes | None],
+        pictures_of: PicturesOf,
     ) -> Iterator[bytes | None]:
-        read = [(picture_of(name), self._sides[large]) for name, large in batch]
+        files = pictures_of([name for name, _ in batch])
+        read = [(file, self._sides[large]) for file, (_, large) in zip(files, batch, strict=True)]
         return pool.map(
             lambda one: None if one[0] is None else small_picture(one[0], one[1], self._quality),
             read,

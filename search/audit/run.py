@@ -146,7 +146,7 @@ def _put_together(
     if not totals.images:
         folder.give_up()
         raise nothing_usable(gallery.name, totals.rejected)
-    write_report(folder.whole, GeneratedPictures(folder.parts).of, answers.thumbnail)
+    write_report(folder.whole, GeneratedPictures(folder.parts).of, answers.thumbnails)
     write_manifest(folder.whole)
 
 

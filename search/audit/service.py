@@ -50,8 +50,8 @@ class Answerer(Protocol):
         """The training image's thumbnail, None where there is none."""
         ...
 
-    def thumbnail(self, training_id: str) -> bytes | None:
-        """The same, as the bytes of an image file."""
+    def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
+        """The same of many, as the bytes of image files."""
         ...
 
 
@@ -79,7 +79,7 @@ class ServiceAnswers:
         self._answerer = answerer
         self.facts = answerer.facts
         self.image_of = answerer.image_of
-        self.thumbnail = answerer.thumbnail
+        self.thumbnails = answerer.thumbnails
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:
         """As `Answers.thresholds`; the collection itself is out of reach."""

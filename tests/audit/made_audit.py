@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -178,6 +178,13 @@ def made_picture(name: str, side: int = 96, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     picture.save(file, kind)
     return file.getvalue()
+
+
+def each(
+    picture_of: Callable[[str], bytes | None],
+) -> Callable[[Sequence[str]], list[bytes | None]]:
+    """What gives one picture, for many names."""
+    return lambda names: [picture_of(name) for name in names]
 
 
 def _lines(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made_audit import made_picture, make_audit
+from made_audit import each, made_picture, make_audit
 from PIL import Image
 from report_reader import Report
 
@@ -29,7 +29,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(audit: Path) -> Report:
-    return Report(write_report(audit, made_picture, made_picture))
+    return Report(write_report(audit, made_picture, each(made_picture)))
 
 
 def none(name: str) -> None:
@@ -42,8 +42,8 @@ def copied(audit: Path, to: Path) -> Path:
 
 def test_same_audit_same_bytes_and_nothing_of_the_machine(audit: Path, tmp_path: Path) -> None:
     other = copied(audit, tmp_path / "elsewhere")
-    first = write_report(audit, made_picture, made_picture).read_bytes()
-    assert write_report(other, made_picture, made_picture).read_bytes() == first
+    first = write_report(audit, made_picture, each(made_picture)).read_bytes()
+    assert write_report(other, made_picture, each(made_picture)).read_bytes() == first
     assert str(audit.parent).encode() not in first
     assert sorted(path.name for path in other.iterdir()) == sorted(
         [ATTRIBUTIONS, IMAGES, CREATORS, "rejects.parquet", SUMMARY, "report.html"]
@@ -101,7 +101,7 @@ def test_pictures_are_small_drawn_anew_and_stored_once(audit: Path, tmp_path: Pa
         asked[name] += 1
         return made_picture(name, 300, "JPEG")
 
-    report = Report(write_report(copied(audit, tmp_path / "audit"), of, of))
+    report = Report(write_report(copied(audit, tmp_path / "audit"), of, each(of)))
     assert set(asked.values()) == {1}
     pictures, index, training = (report.items(name) for name in ("pictures", "index", "training"))
     assert len(set(pictures)) == len(pictures)
@@ -124,7 +124,9 @@ def test_small_pictures_are_never_made_larger_and_equal_ones_are_one(
     audit: Path, tmp_path: Path
 ) -> None:
     report = Report(
-        write_report(copied(audit, tmp_path / "audit"), lambda _: made_picture("one", 64), none)
+        write_report(
+            copied(audit, tmp_path / "audit"), lambda _: made_picture("one", 64), each(none)
+        )
     )
     pictures = report.items("pictures")
     assert len(pictures) == 1
@@ -136,7 +138,7 @@ def test_small_pictures_are_never_made_larger_and_equal_ones_are_one(
 def test_pictures_beyond_the_limits_are_left_out_and_told(audit: Path, tmp_path: Path) -> None:
     settings = ReportSettings(generated_pictures=20, training_bytes=20_000)
     out = copied(audit, tmp_path / "audit")
-    report = Report(write_report(out, made_picture, made_picture, settings))
+    report = Report(write_report(out, made_picture, each(made_picture), settings))
     index = report.items("index")
     assert sum(item[2] >= 0 for item in index) == 20
     flagged = [item for item in index if item[3]]
@@ -157,7 +159,7 @@ def test_pictures_beyond_the_limits_are_left_out_and_told(audit: Path, tmp_path:
 def test_pictures_that_are_missing_or_broken_are_counted(
     audit: Path, tmp_path: Path, data: bytes | None
 ) -> None:
-    report = Report(write_report(copied(audit, tmp_path / "audit"), lambda _: data, none))
+    report = Report(write_report(copied(audit, tmp_path / "audit"), lambda _: data, each(none)))
     assert report.first["limits"]["generated"] == {"shown": 0, "missing": 60, "left_out": 0}
     assert {item[2] for item in report.items("index")} == {-1}
     assert report.first["blocks"]["pictures"]["items"] == 0
@@ -165,7 +167,7 @@ def test_pictures_that_are_missing_or_broken_are_counted(
 
 def test_limits_of_sources_owners_shares_and_text(audit: Path, tmp_path: Path) -> None:
     settings = ReportSettings(sources=2, owners=1, shares=3, rejects=1, text=16)
-    report = Report(write_report(copied(audit, tmp_path / "audit"), none, none, settings))
+    report = Report(write_report(copied(audit, tmp_path / "audit"), none, each(none), settings))
     rows = [row for detail in report.items("details") for row in detail[11]]
     assert {len(detail[11]) for detail in report.items("details")} == {0, 1, 2}
     assert {len(row[4]) for row in rows} == {1}
@@ -197,18 +199,18 @@ def test_copied_training_image_is_named_wherever_it_ranks(tmp_path: Path) -> Non
         if line["image"] == last["image"]:
             line |= {"copy_of": last["training_id"], "flags": ["near-copy"]}
     pq.write_table(type(images).from_pylist(table, images.schema), out / IMAGES)
-    report = Report(write_report(out, none, none, ReportSettings(sources=3)))
+    report = Report(write_report(out, none, each(none), ReportSettings(sources=3)))
     place = next(item[13] for item in report.items("index") if item[0] == last["image"])
     assert report.items("training")[place][0] == last["training_id"]
 
 
 def test_gallery_without_images_and_images_without_sources(tmp_path: Path) -> None:
     empty = make_audit(tmp_path / "empty", 0, rejected=0)
-    report = Report(write_report(empty, none, none))
+    report = Report(write_report(empty, none, each(none)))
     assert report.items("index") == []
     assert sum(report.first["plots"]["remaining"]["counts"]) == 0
     nothing = make_audit(tmp_path / "nothing", 3, unanswered=3)
-    report = Report(write_report(nothing, none, none))
+    report = Report(write_report(nothing, none, each(none)))
     assert [item[4] for item in report.items("index")] == [1, 1, 1]
     assert [item[7] for item in report.items("index")] == [None] * 3
 
@@ -240,7 +242,7 @@ def test_what_is_no_finished_audit_is_refused(
     (out / "report.html").unlink(missing_ok=True)
     spoil(out)
     with pytest.raises(RunError, match=words.replace(".", r"\.")) as caught:
-        write_report(out, none, none)
+        write_report(out, none, each(none))
     assert "\n" not in str(caught.value)
     assert list(out.glob("*report*")) == list(out.glob(".*report*")) == []
 
@@ -255,7 +257,7 @@ def test_what_is_no_finished_audit_is_refused(
 )
 def test_settings_that_cannot_be_meant(audit: Path, settings: ReportSettings, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        write_report(audit, none, none, settings)
+        write_report(audit, none, each(none), settings)
     assert str(caught.value) == words
 
 
@@ -264,5 +266,5 @@ def test_report_that_cannot_be_written(audit: Path, tmp_path: Path) -> None:
     (out / "report.html").unlink(missing_ok=True)
     (out / "report.html").mkdir()
     with pytest.raises(RunError, match=r"cannot write the report .*: Is a directory"):
-        write_report(out, none, none)
+        write_report(out, none, each(none))
     assert list(out.glob(".*")) == []

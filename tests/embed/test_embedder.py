@@ -121,6 +121,37 @@ def test_threads_share_a_batch(embedder: Embedder) -> None:
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.parametrize(
+    ("n", "sizes"),
+    [
+        (1, [1]),
+        (2, [1, 1]),
+        (3, [2, 1]),
+        (4, [2, 2]),
+        (5, [3, 2]),
+        (8, [4, 4]),
+        (9, [3, 2, 2, 2]),
+        (14, [4, 4, 3, 3]),
+        (32, [4] * 8),
+    ],
+)
+def test_a_cpu_embeds_a_batch_in_parts_that_are_alike(
+    n: int, sizes: list[int], embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No core is left without work while another one has four images."""
+    seen: list[int] = []
+    forward = embedder._forward
+
+    def counted(pixels: np.ndarray) -> np.ndarray:
+        seen.append(len(pixels))
+        return forward(pixels)
+
+    monkeypatch.setattr(embedder, "_forward", counted)
+    crop = embedder.backbone.preprocessing.crop
+    embedder.embed(np.zeros((n, crop, crop, 3), np.uint8))
+    assert sorted(seen, reverse=True) == sizes
+
+
 def test_one_reversed_image(embedder: Embedder) -> None:
     pixels = random_pixels(1, SIDE)
     np.testing.assert_array_equal(embedder.embed(pixels[::-1]), embedder.embed(pixels))
