@@ -36,7 +36,6 @@ from attrib.opened import ingest_into
 from benchmarks.ingest import links
 from benchmarks.made_weights import made_weights
 from embed.backbones import DEFAULT_BACKBONE
-from embed.embedder import Embedder
 from ingest.decode import decode
 from ingest.source import open_sources
 from search.audit.answers import LocalAnswers
@@ -58,13 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mass", type=float, default=AuditSettings().mass)
     parser.add_argument("--model", default=DEFAULT_BACKBONE)
-    parser.add_argument(
-        "--heavier",
-        type=int,
-        default=1,
-        help="embed each batch so many times, as a stand-in for "
-        "a backbone of so many times the work",
-    )
     parser.add_argument(
         "--made-weights", action="store_true", help="random weights for a backbone of timm"
     )
@@ -91,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "images": options.count,
             "model": options.model,
             "mass": options.mass,
-            "heavier": options.heavier,
             "made_weights": options.made_weights,
             **speed(data, gallery, folder, options),
         }
@@ -111,7 +102,7 @@ def speed(
     wall: dict[str, list[float]] = {"ahead": [], "audit": [], "whole": []}
     processor: dict[str, list[float]] = {"ahead": [], "audit": []}
     with Collection.open(data) as collection:
-        embedder = _Heavier(collection.embedder(), options.heavier)
+        embedder = collection.embedder()
         answers = LocalAnswers(collection, lambda: embedder)
         paths = sorted(gallery.iterdir())
         preprocess = embedder.backbone.preprocessing.apply
@@ -176,18 +167,6 @@ def speed(
         "whole / ahead": _ratio(wall["ahead"], wall["whole"]),
         "processor time, audit / ahead": _ratio(processor["ahead"], processor["audit"]),
     }
-
-
-class _Heavier:
-    def __init__(self, embedder: Embedder, times: int) -> None:
-        self.backbone = embedder.backbone
-        self._embedder = embedder
-        self._times = times
-
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        for _ in range(self._times - 1):
-            self._embedder.embed(pixels)
-        return self._embedder.embed(pixels)
 
 
 class _Marks:
