@@ -26,13 +26,13 @@ from evaluation.dataset.files import (
     write_bytes,
     write_text,
 )
-from evaluation.dataset.generator import Generator
+from evaluation.dataset.generator import TOKEN, Generator
 from evaluation.dataset.library import Entry, Library
 from evaluation.dataset.lock import taken
 from evaluation.dataset.make import image_count, make_model
 from evaluation.dataset.memory import check_memory
 from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
-from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.prompts import SLOT, PromptLists, shipped_prompts
 from evaluation.dataset.resume import captions_of, difference, read_record
 from evaluation.dataset.settings import BuildSettings
 from evaluation.dataset.trained import check_method
@@ -147,8 +147,8 @@ def build_dataset(
         make: has the models made elsewhere; None to make them here, one after another.
 
     Raises:
-        UsageError: `out` holds a dataset of other settings, or something else; or there is no
-            exemplar to be used.
+        UsageError: `out` holds a dataset of other settings, or something else; there is no
+            exemplar to be used; or a prompt's slot is beyond what the generator reads.
         DataFolderBusyError: another process writes into `out`.
         DataFolderError: the disk refuses.
         RunError: a customization failed, or would not fit into memory; the endpoint refuses.
@@ -161,6 +161,7 @@ def build_dataset(
         before = read_plan(out)
         generator = load()
         check_method(generator, settings.customization.method)
+        _check_read(generator, lists, settings)
         captions = None
         if endpoint is not None:
             captions = Captions(endpoint, settings, captions_of(before))
@@ -192,6 +193,18 @@ def build_dataset(
             raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
     images = sum(len(model.prompts) for model in plan.models)
     return BuildReport(len(plan.models), made, images, plan.told)
+
+
+def _check_read(generator: Generator, lists: PromptLists, settings: BuildSettings) -> None:
+    if lists.free == shipped_prompts(settings.kind).free:
+        return  # they are short, and so is what an endpoint may write
+    for template in lists.free:
+        # What follows the new word, a class word for one, does not move it.
+        if not generator.reads_token(template.replace(SLOT, TOKEN)):
+            raise UsageError(
+                f"{generator.name} does not read as far as {SLOT} in the prompt "
+                f"{template[:60]!r}...: shorten what is before it"
+            )
 
 
 def _check_place(out: Path) -> None:

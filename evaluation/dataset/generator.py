@@ -136,6 +136,16 @@ class Generator:
                 return False
         return bool(parts)
 
+    def reads_token(self, prompt: str) -> bool:
+        """Whether the new word is among those of a prompt that all text encoders take.
+
+        What is behind a tokenizer's limit is cut off, without an error, when images are made.
+        """
+        return all(
+            token in self._ids(tokenizer, [prompt])[0]
+            for (tokenizer, _), token in zip(self.text, self._token_ids, strict=True)
+        )
+
     # -- prompts, images, noise ----------------------------------------------------------------
 
     def encode(self, prompts: Sequence[str]) -> Condition:
@@ -145,13 +155,7 @@ class Generator:
         hidden: list[torch.Tensor] = []
         pooled: torch.Tensor | None = None
         for tokenizer, encoder in self.text:
-            ids = tokenizer(
-                list(prompts),
-                padding="max_length",
-                truncation=True,
-                max_length=tokenizer.model_max_length,
-                return_tensors="pt",
-            ).input_ids.to(self.device)
+            ids = self._ids(tokenizer, prompts).to(self.device)
             if len(self.text) == 1:
                 hidden.append(encoder(ids)[0])
             else:  # SDXL: the last layer but one of both, and the second one's pooled output
@@ -159,6 +163,16 @@ class Generator:
                 hidden.append(output.hidden_states[-2])
                 pooled = output[0]
         return Condition(torch.cat(hidden, dim=-1), pooled)
+
+    def _ids(self, tokenizer: Any, prompts: Sequence[str]) -> torch.Tensor:  # noqa: ANN401
+        ids: torch.Tensor = tokenizer(
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=tokenizer.model_max_length,
+            return_tensors="pt",
+        ).input_ids
+        return ids
 
     def latents(self, pixels: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         """(images, channels, height, width) latents of pixels (images, 3, size, size) in -1..1."""

@@ -22,7 +22,7 @@ from evaluation.dataset.generator import TOKEN
 from evaluation.dataset.settings import Kind
 from ingest.errors import SourceError, UsageError
 
-__all__ = ["Prompt", "PromptLists", "read_prompts", "shipped_prompts", "without_token"]
+__all__ = ["SLOT", "Prompt", "PromptLists", "read_prompts", "shipped_prompts", "without_token"]
 
 SLOT = "{}"
 _MAX_BYTES = 4 * 1024 * 1024

@@ -18,7 +18,7 @@ from evaluation.cases import cases_in, read_case
 from evaluation.dataset.build import BuildReport, generator_hash
 from evaluation.dataset.card import write_card
 from evaluation.dataset.endpoint import Endpoint
-from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.prompts import PromptLists, shipped_prompts
 from ingest.errors import RunError, UsageError
 
 
@@ -144,6 +144,18 @@ def test_a_folder_of_something_else_is_refused(build: Build, tmp_path: Path) -> 
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(UsageError, match=r"other contents \(its plan.json is damaged\)"):
         build(tmp_path)
+
+
+def test_a_prompt_whose_new_word_would_be_cut_off_is_refused(build: Build, tmp_path: Path) -> None:
+    ours = shipped_prompts("object")
+    lists = replace(ours, free=("{} and " + "a " * 40, "a " * 40 + "{}"))
+    with pytest.raises(UsageError) as caught:
+        build(tmp_path / "out", lists=lists)
+    assert str(caught.value) == (
+        f"tiny does not read as far as {{}} in the prompt {('a ' * 30)!r}...: "
+        "shorten what is before it"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_styles(build: Build, tmp_path: Path) -> None:

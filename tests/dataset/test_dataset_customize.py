@@ -125,6 +125,14 @@ def test_words(generator: Generator) -> None:
     assert not generator.is_known("")
 
 
+def test_a_new_word_behind_what_the_text_encoder_takes(generator: Generator) -> None:
+    limit = generator.text[0][0].model_max_length
+    room = limit - 3  # between the first mark and the last one, less the word itself
+    assert generator.reads_token("a " * room + TOKEN)
+    assert generator.reads_token("a " * room + TOKEN + " cat" * limit)
+    assert not generator.reads_token("a " * (room + 1) + TOKEN)
+
+
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no diffusers pipeline: it has no model_index"):
         load_generator(str(tmp_path))
