@@ -161,7 +161,7 @@ def build_dataset(
         before = read_plan(out)
         generator = load()
         check_method(generator, settings.customization.method)
-        _check_read(generator, lists, settings)
+        _check_read(generator, generator_name["name"], lists, settings)
         captions = None
         if endpoint is not None:
             captions = Captions(endpoint, settings, captions_of(before))
@@ -195,14 +195,16 @@ def build_dataset(
     return BuildReport(len(plan.models), made, images, plan.told)
 
 
-def _check_read(generator: Generator, lists: PromptLists, settings: BuildSettings) -> None:
+def _check_read(
+    generator: Generator, name: str, lists: PromptLists, settings: BuildSettings
+) -> None:
     if lists.free == shipped_prompts(settings.kind).free:
         return  # they are short, and so is what an endpoint may write
     for template in lists.free:
         # What follows the new word, a class word for one, does not move it.
         if not generator.reads_token(template.replace(SLOT, TOKEN)):
             raise UsageError(
-                f"{generator.name} does not read as far as {SLOT} in the prompt "
+                f"{name} does not read as far as {SLOT} in the prompt "
                 f"{template[:60]!r}...: shorten what is before it"
             )
 
