@@ -7,7 +7,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from search.audit.report_blocks import PictureSpool, Spool, json_script
 from search.audit.report_data import AnswerWriter, clip, rounded
 from search.audit.report_html import page
 from search.audit.report_numbers import counted_numbers, counted_shares
-from search.audit.report_pictures import Pictures, Shown
+from search.audit.report_pictures import Pictures, PicturesOf, Shown
 from search.audit.report_settings import ReportSettings
 from search.audit.report_tables import (
     answers,
@@ -39,7 +39,7 @@ _FLAGS = ("near-copy", "one-source", "one-creator", "nothing-close", "duplicate"
 def write_report(
     out: Path,
     generated: Callable[[str], bytes | None],
-    training: Callable[[Sequence[str]], Sequence[bytes | None]],
+    training: PicturesOf,
     settings: ReportSettings | None = None,
 ) -> Path:
     """Write the report of the finished audit in ``out``, and return its path.
@@ -103,7 +103,7 @@ def _fill(
     out: Path,
     summary: dict[str, Any],
     generated: Callable[[str], bytes | None],
-    training: Callable[[Sequence[str]], Sequence[bytes | None]],
+    training: PicturesOf,
     settings: ReportSettings,
 ) -> dict[str, Any]:
     """Fill the spools; the answer is what the page shows first."""

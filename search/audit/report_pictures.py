@@ -14,7 +14,7 @@ from ingest.decode import decode
 from ingest.errors import ImageError
 from search.audit.report_blocks import PictureSpool
 
-__all__ = ["Pictures", "Shown", "small_picture"]
+__all__ = ["Pictures", "PicturesOf", "Shown", "small_picture"]
 
 Wanted: TypeAlias = tuple[str, bool]
 """Key or id of an image, and whether it may be large."""
