@@ -80,7 +80,7 @@ class EdgeIndex:
             new.mkdir(parents=True)
         except OSError as exc:
             raise _unusable(folder, exc) from exc
-        channel = Channel()
+        channel = Channel(folder)
         try:
             channel.call("hello", timeout_s=_START_S)
             channel.call("create", str(new), dim, settings)
@@ -104,7 +104,7 @@ class EdgeIndex:
         """
         folder = Path(folder).absolute()
         dim, settings = read_settings(folder)
-        channel = Channel()
+        channel = Channel(folder)
         try:
             channel.call("hello", timeout_s=_START_S)
             return cls._opened(folder, dim, settings, channel, wait_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import IO, Any
 
 from ingest.errors import IndexFailedError
@@ -30,6 +32,7 @@ _IN_FLIGHT_BYTES = 32 * 1024 * 1024
 _IN_FLIGHT_REQUESTS = 64
 _POLL_S = 0.25
 _CLOSE_S = 120.0
+_PAGE_BYTES = 32 * 1024 * 1024  # the engine takes room for vectors, payloads and its log in these
 _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
     "OPENBLAS_NUM_THREADS": "1",  # of numpy: its products are small, its threads wait busily
@@ -41,9 +44,13 @@ class ProcessBusyError(Exception):
 
 
 class Channel:
-    """One child process; requests are answered in the order in which they are sent."""
+    """One child process; requests are answered in the order in which they are sent.
 
-    def __init__(self) -> None:
+    Args:
+        folder: where its shard lies; errors tell of it where its disk is full.
+    """
+
+    def __init__(self, folder: Path) -> None:
         ours, theirs = socket.socketpair()
         errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _finish
         paths = [path or os.getcwd() for path in sys.path]  # noqa: PTH109
@@ -64,6 +71,7 @@ class Channel:
                 start_new_session=True,
                 env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)},
             )
+        self._folder = folder
         self._connection = Connection(ours.detach())
         self._process = process
         self._errors = errors
@@ -126,7 +134,7 @@ class Channel:
             if outcome == "busy":
                 raise ProcessBusyError
             if outcome != "ok":
-                raise IndexFailedError(f"the index failed to {operation}: {_one_line(value)}")
+                raise IndexFailedError(self._complaint(f"the index failed to {operation}", value))
             return value
 
     def settle(self) -> None:
@@ -171,7 +179,7 @@ class Channel:
             raise self._break("the index process answered out of order")
         # The failure of an operation that nobody waits for is kept for `settle`.
         if posted and outcome != "ok" and self._failure is None:
-            self._failure = f"the index failed: {_one_line(value)}"
+            self._failure = self._complaint("the index failed", value)
         return number, outcome, value
 
     def _poll(self, timeout_s: float) -> bool:
@@ -194,12 +202,27 @@ class Channel:
         self._broken = reason
         return IndexFailedError(reason)
 
+    def _complaint(self, what: str, said: object) -> str:
+        """One line on what the process could not do."""
+        if "os error 28" in str(said):  # how Rust writes ENOSPC
+            return self._full_disk()
+        return f"{what}: {_one_line(said)}"
+
+    def _full_disk(self) -> str:
+        return (
+            f"the disk of {self._folder} is full: free some space and run the same command again; "
+            "what was finished is kept"
+        )
+
     def _obituary(self) -> str:
         """One line on how the process ended, with the end of what it said."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "the index process broke off the connection; open the index again"
+        # A write into a mapped file whose page finds no room is a signal, not an error.
+        if code == -signal.SIGBUS and _free_bytes(self._folder) < 2 * _PAGE_BYTES:
+            return self._full_disk()
         if code < 0:
             try:
                 how = f"was killed by {signal.Signals(-code).name}"
@@ -239,6 +262,12 @@ def _finish(
             process.kill()  # loses nothing: what was acknowledged is in the write-ahead log
             process.wait()
     errors.close()
+
+
+def _free_bytes(folder: Path) -> int:
+    """Room on the disk of `folder`, or of the nearest folder above it that is there."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), Path("/"))
+    return shutil.disk_usage(there).free
 
 
 def _last_words(errors: IO[bytes]) -> str:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import gzip
 import http.server
 import io
+import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+# `copies` is imported by its name.
+sys.path.append(str(Path(__file__).parent))
+
+# A shell's background command ignores Ctrl-C, and so would every program that tests start from it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Route = Callable[["Handler"], None]
 

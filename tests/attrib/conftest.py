@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_folder
 from typer.testing import CliRunner
 
 from attrib.cli import app
@@ -93,4 +94,4 @@ def built(run: Run, training: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def own(built: Path, tmp_path: Path) -> Path:
     """A data folder of the test's own."""
-    return Path(shutil.copytree(built, tmp_path / "data"))
+    return copy_folder(built, tmp_path / "data")

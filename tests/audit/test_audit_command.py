@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_folder
 from programs import wait_until
 from typer.testing import CliRunner
 
@@ -186,8 +187,7 @@ def test_help_is_that_of_the_run_and_names_the_subcommands() -> None:
 
 @pytest.fixture(scope="module")
 def service(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    copy = tmp_path_factory.mktemp("served") / "data"
-    shutil.copytree(data, copy)
+    copy = copy_folder(data, tmp_path_factory.mktemp("served") / "data")
     log = copy.parent / "log"
     with log.open("w") as out:
         command = [sys.executable, "-m", "attrib", "serve", "--data", str(copy), "--port", "0"]

@@ -12,6 +12,7 @@ import fake_backbone as fake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_folder
 from fake_audit import audit
 from ingested import draw
 from verified import alter, audited, states, words
@@ -59,8 +60,7 @@ def inputs(report: Path, *gallery: Path, **more: Any) -> Check:
 
 
 def data_of(place: Path, to: Path) -> Path:
-    shutil.copytree(place / "data", to / "data", ignore=shutil.ignore_patterns("lock*"))
-    return to / "data"
+    return copy_folder(place / "data", to / "data")
 
 
 # -- a folder ----------------------------------------------------------------------------------

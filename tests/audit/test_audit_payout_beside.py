@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from copies import copy_folder
 from fake_audit import audit, contents
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -35,8 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mine(place: Path, tmp_path: Path) -> Path:
     """A copy of all of it."""
-    shutil.copytree(place, tmp_path / "mine", ignore=shutil.ignore_patterns("lock*", "pictures"))
-    return tmp_path / "mine"
+    return copy_folder(place, tmp_path / "mine")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import fake_backbone as fake
 import pyarrow.parquet as pq
 import pytest
 import typer
+from copies import copy_folder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -92,8 +93,7 @@ def test_a_tar_is_searched_too(place: Path, collection: Collection, tmp_path: Pa
 
 
 def _copied(place: Path, to: Path) -> Path:
-    shutil.copytree(place / "data", to / "data", ignore=shutil.ignore_patterns("lock*"))
-    return to / "data"
+    return copy_folder(place / "data", to / "data")
 
 
 def test_without_training_images_as_the_audit_was(

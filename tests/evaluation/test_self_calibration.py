@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import copy_folder
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -75,7 +76,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def own(built: tuple[Path, Path], tmp_path: Path) -> Iterator[Collection]:
-    data = Path(shutil.copytree(built[1], tmp_path / "data"))
+    data = copy_folder(built[1], tmp_path / "data")
     with Collection.open(data) as collection:
         collection.adopt(Colours())  # type: ignore[arg-type]
         yield collection

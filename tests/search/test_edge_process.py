@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,6 +62,43 @@ def test_death_of_the_process_while_an_answer_is_awaited(folder: Path) -> None:
     with killer, pytest.raises(IndexFailedError, match=r"^the index process was killed by SIGKILL"):
         index.count()
     index.close()
+
+
+@pytest.mark.parametrize("left", [4096, 1_000_000])
+def test_a_full_disk_is_named_and_what_was_flushed_stays(
+    left: int, tmp_path: Path, make_points: Any
+) -> None:
+    """A small real file system that fills up, at a write into a mapped file or at another one."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    size = ["-t", "tmpfs", "-o", "size=160m", "tmpfs", str(disk)]
+    if subprocess.run(["mount", *size], capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        points = make_points(12, 3000, DIM)
+        first, second = slice(0, 1000), slice(1000, 3000)
+        index = EdgeIndex.create(disk / "index", DIM)
+        index.upsert(points.ids[first], points.vectors[first], points.payloads[first])
+        index.flush()
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - left))
+        with pytest.raises(IndexFailedError) as error:  # noqa: PT012
+            for _ in range(40):  # the room that the engine holds already is used up first
+                index.upsert(points.ids[second], points.vectors[second], points.payloads[second])
+                index.flush()
+        assert str(error.value) == (
+            f"the disk of {disk / 'index'} is full: free some space and run the same command "
+            "again; what was finished is kept"
+        )
+        with suppress(IndexFailedError):  # it flushes once more
+            index.close()
+        (disk / "ballast").unlink()
+        with EdgeIndex.open(disk / "index") as again:
+            assert again.fetch(points.ids[first]) == points.payloads[first]
+            np.testing.assert_array_equal(again.vectors(points.ids[first]), points.vectors[first])
+            again.upsert(points.ids[second], points.vectors[second], points.payloads[second])
+            assert again.count() == 3000
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 _PARENT = """

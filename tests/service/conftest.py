@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from copies import copy_folder
 from typer.testing import CliRunner
 
 from attrib.cli import app
@@ -88,13 +89,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own(data: Path, tmp_path: Path) -> Path:
     """A data folder of the test's own, which a service may have open beside that of the others."""
-    return Path(shutil.copytree(data, tmp_path / "data"))
+    return copy_folder(data, tmp_path / "data")
 
 
 @pytest.fixture(scope="session")
 def url(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service that reading is open at."""
-    root = Path(shutil.copytree(data, tmp_path_factory.mktemp("served") / "data"))
+    root = copy_folder(data, tmp_path_factory.mktemp("served") / "data")
     with served(root, examples=EXAMPLES / "generated", max_images=8, max_in_flight=64) as address:
         yield address
 

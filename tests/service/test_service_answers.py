@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from copies import copy_folder
 from PIL import Image
 
 import attrib
@@ -25,7 +25,7 @@ def without_folder(answer: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def opened(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    root = Path(shutil.copytree(data, tmp_path_factory.mktemp("opened") / "data"))
+    root = copy_folder(data, tmp_path_factory.mktemp("opened") / "data")
     with attrib.open(root) as collection:
         yield collection
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from copies import copy_folder
 from PIL import Image
 
 import attrib
@@ -30,9 +31,7 @@ def png(width: int, height: int) -> bytes:
 @pytest.fixture(scope="module")
 def small(serve: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A service with small limits."""
-    import shutil
-
-    root = Path(shutil.copytree(data, tmp_path_factory.mktemp("small") / "data"))
+    root = copy_folder(data, tmp_path_factory.mktemp("small") / "data")
     with (
         serve(root, limits=SMALL, max_images=3, max_batch_bytes=100_000) as address,
         httpx.Client(base_url=address, timeout=60) as opened,

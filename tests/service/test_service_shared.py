@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from copies import copy_folder
 from typer.testing import CliRunner
 
 from attrib.cli import app
@@ -119,7 +120,7 @@ def test_a_takedown_through_it_needs_the_folder_for_itself(
 
 
 def test_an_embedded_index_keeps_the_folder_to_itself(data: Path, tmp_path: Path) -> None:
-    own = Path(shutil.copytree(data, tmp_path / "own"))
+    own = copy_folder(data, tmp_path / "own")
     with Collection.open(own, shared=True) as collection:
         assert not collection.folder.shared
         with pytest.raises(DataFolderBusyError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from copies import copy_folder
 from page_browser import Seen, give, serving, watched
 from playwright.sync_api import Browser, Page, expect
 
@@ -208,7 +208,7 @@ def test_key_is_asked_for_and_used(
     browser: Browser, page_data: Path, generated: Path, tmp_path: Path
 ) -> None:
     # The other service has the data folder to itself.
-    copy = shutil.copytree(page_data, tmp_path / "data")
+    copy = copy_folder(page_data, tmp_path / "data")
     with serving(copy, ATTRIB_READ_KEYS="first-key,second-key") as url:
         context = browser.new_context()
         page = watched(context.new_page(), Seen())
