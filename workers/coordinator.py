@@ -20,6 +20,7 @@ from workers.board import Board
 from workers.collector import Collector
 from workers.dispatch import CoordinatorSettings, Dispatcher, Flight
 from workers.jobs import Job, Jobs, RunState
+from workers.lease import Lease
 from workers.rate import Rate
 from workers.results import (
     Done,
@@ -153,7 +154,7 @@ class Coordinator:
                 self._jobs.done(job.number)
                 self._settle([job])
             elif job.state != "dead":
-                self._flights[job.number] = Flight(job, changed=time.monotonic())
+                self._flights[job.number] = Flight(job, lease=Lease(changed=time.monotonic()))
 
     def _plan(self, works: Iterator[Work], dataset: str, number: int) -> int:
         """Plan shards as far as the window goes; returns the next number."""
@@ -237,7 +238,6 @@ class Coordinator:
         dead = job.attempts >= most or job.losses >= _LOSSES_PER_ATTEMPT * most
         job.state = "dead" if dead else "planned"
         self._jobs.update(job)
-        flight.seen, flight.missed = False, 0
         flight.not_before = time.monotonic() + pause_s
         if dead:
             del self._flights[job.number]

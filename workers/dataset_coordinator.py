@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from workers.board import Beat
 from workers.dataset_board import MODEL_QUEUE, MODEL_TASK, DatasetBoard, ending_of
 from workers.dataset_order import ModelOrder
 from workers.dispatch import CoordinatorSettings
+from workers.lease import Lease
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -120,9 +121,7 @@ class _Flight:
 
     Attributes:
         send: name of its sending; '' while it is not sent.
-        seen: its worker gave a sign of life since.
-        missed: how often none was found where one was due.
-        changed: when it was sent, or last gave one.
+        lease: of its last sending.
         not_before: when it may be sent.
         attempts: sendings that failed.
         losses: sendings that were heard of no more.
@@ -133,9 +132,7 @@ class _Flight:
 
     model: ModelPlan
     send: str = ""
-    seen: bool = False
-    missed: int = 0
-    changed: float = 0.0
+    lease: Lease = field(default_factory=Lease)
     not_before: float = 0.0
     attempts: int = 0
     losses: int = 0
@@ -232,8 +229,8 @@ class _Run:
     def _judge(
         self, flight: _Flight, beat: Beat | None, wanted: str | None, waiting: int, now: float
     ) -> None:
-        if beat is not None and beat.send == flight.send:
-            flight.seen, flight.missed, flight.changed = True, 0, now
+        state = flight.lease.judge(flight.send, beat, wanted, waiting, now, self._settings.lease_s)
+        if beat is not None and state == "alive":
             self._reach(flight, beat.images)
             how, why = ending_of(beat)
             if how == "failed":
@@ -247,17 +244,9 @@ class _Run:
                 self._again(flight)
             elif wanted is None:  # Redis was emptied, and its worker told of itself since
                 self._board.want(self._order.plan, flight.number, flight.send)
-        elif flight.seen and wanted is not None:
-            flight.missed += 1
-            if flight.missed > 2:
-                self._lost(flight)
-        elif flight.seen:
-            if now - flight.changed > self._settings.lease_s:
-                self._lost(flight)
-        elif wanted != flight.send or (
-            waiting == 0 and now - flight.changed > self._settings.lease_s
-        ):
-            # Redis lost it, or a worker that died before it began.
+        elif state == "lost":
+            self._lost(flight)
+        elif state == "unsent":
             flight.send = ""
 
     def _lost(self, flight: _Flight) -> None:
@@ -268,7 +257,7 @@ class _Run:
     def _again(self, flight: _Flight) -> None:
         """Have it sent again, or give it up."""
         most = self._settings.max_attempts
-        flight.send, flight.seen, flight.missed = "", False, 0
+        flight.send = ""
         flight.not_before = time.monotonic() + min(60.0, flight.attempts)
         if flight.attempts >= most or flight.losses >= _LOSSES_PER_ATTEMPT * most:
             flight.end = "dead"
@@ -281,7 +270,7 @@ class _Run:
         from kombu.exceptions import OperationalError
 
         flight.send = secrets.token_hex(6)
-        flight.changed = time.monotonic()
+        flight.lease.begin(time.monotonic())
         self._board.want(self._order.plan, flight.number, flight.send)
         order = replace(self._order, send=flight.send, number=flight.number)
         try:

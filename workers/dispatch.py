@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ingest.errors import WorkersError
@@ -16,6 +16,7 @@ from search.folder import writing
 from workers.app import TASK
 from workers.board import QUEUE, Beat, Board
 from workers.jobs import Job, Jobs
+from workers.lease import Lease
 from workers.model_copy import pack_model
 from workers.order import write_order
 from workers.results import mark_ours
@@ -53,18 +54,14 @@ class Flight:
     Attributes:
         job: as it is kept.
         result: its result is there.
-        seen: its worker gave a sign of life since it was sent.
-        missed: how often none was found where one was due.
-        changed: when it was sent, or last gave one.
+        lease: of its last sending.
         not_before: when it may be sent again.
         images: of it that are known to be done.
     """
 
     job: Job
     result: bool = False
-    seen: bool = False
-    missed: int = 0
-    changed: float = 0.0
+    lease: Lease = field(default_factory=Lease)
     not_before: float = 0.0
     images: int = 0
 
@@ -197,21 +194,14 @@ class Dispatcher:
         self, flight: Flight, beat: Beat | None, wanted: str | None, waiting: int, now: float
     ) -> None:
         job = flight.job
-        if beat is not None and beat.send == job.send:
-            flight.seen, flight.missed, flight.changed = True, 0, now
+        state = flight.lease.judge(job.send, beat, wanted, waiting, now, self._settings.lease_s)
+        if beat is not None and state == "alive":
             self._reach(flight, beat.images)
             if wanted is None:  # Redis was emptied, and its worker told of itself since
                 self._board.want(self._jobs.plan, job.number, job.send)
-        elif flight.seen and wanted is not None:
-            # Its beats expired; or it has just ended, and the result is seen next time.
-            flight.missed += 1
-            if flight.missed > 2:
-                self._lost(flight)
-        elif flight.seen:
-            if now - flight.changed > self._settings.lease_s:
-                self._lost(flight)
-        elif wanted != job.send or (waiting == 0 and now - flight.changed > self._settings.lease_s):
-            # Redis lost it, or a worker that died before it began.
+        elif state == "lost":
+            self._lost(flight)
+        elif state == "unsent":
             job.state = "planned"
             self._jobs.update(job)
 
@@ -243,7 +233,7 @@ class Dispatcher:
         job.send = secrets.token_hex(6)
         job.state = "sent"
         self._jobs.update(job)
-        flight.changed = time.monotonic()
+        flight.lease.begin(time.monotonic())
         self._board.want(self._jobs.plan, job.number, job.send)
         order = write_order(
             job.packed,
