@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from search.ingestion import IngestSettings, Progress
 
 __all__ = ["ServiceAnswerer", "audit_gallery"]
+
+_AT_ONCE = 8  # thumbnails that a service is asked for at a time: most of it is waiting
 
 
 def audit_gallery(
@@ -193,4 +196,5 @@ class ServiceAnswerer:
 
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
         """As `Answerer.thumbnails`."""
-        return [self._service.thumbnail(id) for id in training_ids]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="thumbnails") as pool:
+            return list(pool.map(self._service.thumbnail, training_ids))
