@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ __all__ = ["ends_in_one_line", "set_debug", "warn"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -38,7 +41,10 @@ def ends_in_one_line(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what was printed may not fit on the disk that it goes to
+            return result
         except AttribError as exc:
             if _debug:
                 raise
@@ -54,6 +60,11 @@ def ends_in_one_line(command: Callable[P, R]) -> Callable[P, R]:
         except Exception as exc:
             if _debug:
                 raise
+            if isinstance(exc, OSError) and exc.errno in _FULL:
+                where = f"write to {exc.filename}" if exc.filename else "write what it prints"
+                sys.stdout = None  # what is left of it would be tried again at exit
+                warn(f"cannot {where}: {exc.strerror}; free some space")
+                raise typer.Exit(1) from exc
             warn(
                 f"unexpected {type(exc).__name__}: {exc}; this is a fault of attrib: please report "
                 "it with the output of the same command with --debug before its name"

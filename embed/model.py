@@ -157,7 +157,7 @@ class AttributionModel:
         Raises:
             ModelError: the folder cannot be written, or holds something else than a model.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         description = {
             "format": FORMAT,
@@ -180,7 +180,8 @@ class AttributionModel:
             with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder.parent) as scratch:
                 fresh = Path(scratch) / "model"
                 fresh.mkdir()
-                save_file(_smallest(_named_arrays(self.mappers)), fresh / _ARRAYS)
+                # What the library writes by itself fails on a full disk with an error of its own.
+                (fresh / _ARRAYS).write_bytes(save(_smallest(_named_arrays(self.mappers))))
                 text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
                 (fresh / _JSON).write_text(text, encoding="utf-8")
                 if folder.exists():

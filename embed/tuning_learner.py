@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embed.mapper import Mapper, MapperPair
-from ingest.errors import UsageError
+from ingest.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from embed.tuning import Tuned, TuningSettings
@@ -201,11 +202,22 @@ class Checkpoint:
         return state
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace the file, whole or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Replace the file, whole or not at all.
+
+        Raises:
+            ModelError: the disk is full, the folder read-only, or the like.
+        """
+        file = io.BytesIO()  # torch tells of a full disk by a RuntimeError without a reason
+        torch.save({**state, "identity": self._identity}, file)
         temporary = self._path.with_name(f".{self._path.name}.part")
-        torch.save({**state, "identity": self._identity}, temporary)
-        temporary.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(file.getvalue())
+            temporary.replace(self._path)
+        except OSError as exc:
+            raise ModelError(
+                f"the checkpoint cannot be written to {self._path}: {exc.strerror or exc}"
+            ) from exc
 
 
 class _Channel(nn.Module):

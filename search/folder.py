@@ -69,7 +69,7 @@ def writing(folder: Path) -> Iterator[None]:
         reason = os.strerror(exc.errno) if exc.errno else str(exc)
         advice = "check its permissions"
         if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "free some space and run the same command again: finished shards are kept"
+            advice = "free some space and run the same command again: what is finished is kept"
         raise DataFolderError(f"cannot write to {folder}: {reason}; {advice}") from exc
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-# `copies` is imported by its name.
+# `folders` is imported by its name.
 sys.path.append(str(Path(__file__).parent))
 
 # A shell's background command ignores Ctrl-C, and so would every program that tests start from it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.dataset.check import Check, read_quality
-from evaluation.dataset.files import CARD, MANIFEST, SPLITS, write_text
+from evaluation.dataset.files import CARD, MANIFEST, SPLITS, write_bytes, write_text
 from evaluation.dataset.lock import taken
 from ingest.decode import decode
 from ingest.errors import DataFolderError, ImageError, SourceError
@@ -34,26 +35,28 @@ def write_card(out: Path) -> Path:
         raise SourceError(f"{out} holds no finished dataset of `attrib dataset build`")
     with taken(out):
         try:
-            text = _made(out)
-        except PermissionError as exc:
-            raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
+            text, sheets = _made(out)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImageError) as exc:
             raise SourceError(f"{out} is damaged: {exc}") from exc
         try:
+            for name, picture in sheets.items():
+                write_bytes(out / name, picture)
             write_text(out / CARD, text)
         except OSError as exc:
             raise DataFolderError(f"cannot write {out / CARD}: {exc.strerror or exc}") from exc
     return out / CARD
 
 
-def _made(out: Path) -> str:
-    """The card's text; its sheets are written."""
+def _made(out: Path) -> tuple[str, dict[str, bytes]]:
+    """The card's text, and its sheets by their names."""
     manifest = json.loads((out / MANIFEST).read_text("utf-8"))
     records = [
         json.loads(path.read_text("utf-8")) for path in sorted((out / "models").glob("*.json"))
     ]
-    sheets = [_sheet(out, record) for record in records[:_SHEETS]]
-    return _card(manifest, records, read_quality(out), sheets)
+    shown = {f"sheets/{record['id']}.png": record for record in records[:_SHEETS]}
+    titles = [(f"{record['id']}: {record['name']}", name) for name, record in shown.items()]
+    text = _card(manifest, records, read_quality(out), titles)
+    return text, {name: _sheet(out, record) for name, record in shown.items()}
 
 
 def _card(
@@ -132,8 +135,8 @@ def _quality_lines(quality: Check | None) -> list[str]:
     return [*lines, ""]
 
 
-def _sheet(out: Path, record: dict[str, Any]) -> tuple[str, str]:
-    """A row of pictures: the first exemplar, a gap, and images of the model."""
+def _sheet(out: Path, record: dict[str, Any]) -> bytes:
+    """A PNG file, a row of pictures: the first exemplar, a gap, and images of the model."""
     from PIL import Image, ImageOps
 
     made = sorted(name for name in record["images"] if name.startswith("synth/"))
@@ -145,10 +148,9 @@ def _sheet(out: Path, record: dict[str, Any]) -> tuple[str, str]:
         tile = ImageOps.contain(image, (_TILE, _TILE), Image.Resampling.LANCZOS)
         left = place * _TILE + (_TILE // 4 if place else 0)
         sheet.paste(tile, (left + (_TILE - tile.width) // 2, (_TILE - tile.height) // 2))
-    path = f"sheets/{record['id']}.png"
-    (out / path).parent.mkdir(exist_ok=True)
-    sheet.save(out / path, "PNG")
-    return f"{record['id']}: {record['name']}", path
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
 
 
 def _plain(text: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from copies import copy_folder
+from folders import copy_folder
 from typer.testing import CliRunner
 
 from attrib.cli import app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -294,3 +295,22 @@ def test_broken_pipe(built: Path) -> None:
     )
     assert "Traceback" not in done.stderr
     assert done.stdout.strip() == "["
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_what_is_printed_may_not_fit_on_the_disk(how: list[str], built: Path) -> None:
+    """`/dev/full` is always full. Buffered, it is noticed only when all is said."""
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for command in (["info", "--data", str(built)], ["models", "list"]):
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(
+                [sys.executable, "-m", "attrib", *command, *how],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        assert (done.returncode, done.stderr) == (
+            1,
+            "attrib: cannot write what it prints: No space left on device; free some space\n",
+        )

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from copies import copy_folder
+from folders import copy_folder
 from programs import wait_until
 from typer.testing import CliRunner
 

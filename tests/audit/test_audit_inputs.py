@@ -12,8 +12,8 @@ import fake_backbone as fake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from copies import copy_folder
 from fake_audit import audit
+from folders import copy_folder
 from ingested import draw
 from verified import alter, audited, states, words
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import typer
-from copies import copy_folder
 from fake_audit import audit, contents
+from folders import copy_folder
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ingested import draw

@@ -13,7 +13,6 @@ import fake_backbone as fake
 import pyarrow.parquet as pq
 import pytest
 import typer
-from copies import copy_folder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from fake_audit import audit
+from folders import copy_folder
 from ingested import draw
 from typer.testing import CliRunner
 from verified import GALLERY, alter, audited, states, words

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import copy_folder, small_disk
 from PIL import Image
 
 from embed.lazy_embedder import LazyEmbedder
@@ -19,7 +20,7 @@ from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Library
 from evaluation.dataset.prompts import shipped_prompts
 from evaluation.dataset.settings import BuildSettings, Customization, Sampling
-from ingest.errors import SourceError
+from ingest.errors import DataFolderError, SourceError
 
 JUDGE = "efficientnet-lite0-stages-48px"
 SETTINGS = BuildSettings(
@@ -156,6 +157,14 @@ def test_the_card_shows_what_was_made(copy: Path) -> None:
         assert pixels[:, :96].std() > 10  # the exemplar
         assert (pixels[:, 96:120] == 255).all()  # the gap
         assert check_dataset(copy).problems == ()
+
+
+def test_a_card_that_does_not_fit_on_the_disk(copy: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        full = copy_folder(copy, disk / "set")
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free))
+        with pytest.raises(DataFolderError, match=r"^cannot write .*: No space left on device$"):
+            write_card(full)
 
 
 def test_hostile_names_do_not_get_into_the_card(copy: Path) -> None:

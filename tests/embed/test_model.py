@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import small_disk
 
 from embed.backbones import BACKBONES, Backbone
 from embed.calibrator import UNFITTED, Calibrator
@@ -167,23 +168,19 @@ def test_saving_never_replaces_something_else(tmp_path: Path) -> None:
     assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_failed_save_leaves_the_old_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tuned().save(tmp_path / "m")
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(ModelError) as caught:
-        identity_model(SMALL).save(tmp_path / "m")
-    monkeypatch.undo()
-    assert str(caught.value) == (
-        f"the model cannot be saved in {tmp_path / 'm'}: No space left on device"
-    )
-    assert load(tmp_path / "m").tuned_on == "abc"
-    assert not list(tmp_path.glob(".saving-*"))
+@pytest.mark.parametrize("room", [0, 4096])  # for neither file, for the first of the two
+def test_a_full_disk_leaves_the_old_model(room: int, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        tuned().save(disk / "m")
+        free = shutil.disk_usage(disk).free
+        (disk / "ballast").write_bytes(bytes(free - room))
+        with pytest.raises(ModelError) as caught:
+            identity_model(SMALL).save(disk / "m")
+        assert str(caught.value) == (
+            f"the model cannot be saved in {disk / 'm'}: No space left on device"
+        )
+        assert load(disk / "m").tuned_on == "abc"
+        assert not list(disk.glob(".saving-*"))
 
 
 def edit(folder: Path, **changes: object) -> None:

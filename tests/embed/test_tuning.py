@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folders import small_disk
 
 from embed.alignment import aligned, standardised
 from embed.mapper import MapperPair
@@ -16,7 +17,7 @@ from embed.registry import find_model, list_models
 from embed.tuning import TuningSettings, tune
 from embed.tuning_data import TuningData
 from embed.tuning_learner import contrastive_loss
-from ingest.errors import UsageError
+from ingest.errors import ModelError, UsageError
 
 SEED = 5
 DIM = 6
@@ -82,6 +83,16 @@ def test_a_killed_tuning_resumes_to_the_same_maps(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, resumed.mappers.real_mapper.arrays[name])
     with pytest.raises(UsageError, match="other settings or data"):
         tune(made, replace(settings, seed=1), lambda pair: 0.0, checkpoint=file)
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk(tmp_path: Path) -> None:
+    made = data()
+    settings = TuningSettings(start="identity", steps=10, every=10, queue=32)
+    with small_disk(tmp_path / "disk", "4k") as disk, pytest.raises(ModelError) as caught:
+        tune(made, settings, lambda pair: hits(pair, made), checkpoint=disk / "tuning.pt")
+    assert str(caught.value) == (
+        f"the checkpoint cannot be written to {disk / 'tuning.pt'}: No space left on device"
+    )
 
 
 @pytest.mark.parametrize("kind", ["linear", "channel", "mlp"])

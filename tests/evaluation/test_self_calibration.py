@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from copies import copy_folder
+from folders import copy_folder
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter

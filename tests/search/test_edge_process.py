@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from folders import small_disk
 from programs import is_alive, script, wait_until
 
 from ingest.errors import IndexFailedError
@@ -69,14 +69,9 @@ def test_a_full_disk_is_named_and_what_was_flushed_stays(
     left: int, tmp_path: Path, make_points: Any
 ) -> None:
     """A small real file system that fills up, at a write into a mapped file or at another one."""
-    disk = tmp_path / "small"
-    disk.mkdir()
-    size = ["-t", "tmpfs", "-o", "size=160m", "tmpfs", str(disk)]
-    if subprocess.run(["mount", *size], capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root only")
-    try:
-        points = make_points(12, 3000, DIM)
-        first, second = slice(0, 1000), slice(1000, 3000)
+    points = make_points(12, 3000, DIM)
+    first, second = slice(0, 1000), slice(1000, 3000)
+    with small_disk(tmp_path / "small", "160m") as disk:
         index = EdgeIndex.create(disk / "index", DIM)
         index.upsert(points.ids[first], points.vectors[first], points.payloads[first])
         index.flush()
@@ -97,8 +92,6 @@ def test_a_full_disk_is_named_and_what_was_flushed_stays(
             np.testing.assert_array_equal(again.vectors(points.ids[first]), points.vectors[first])
             again.upsert(points.ids[second], points.vectors[second], points.payloads[second])
             assert again.count() == 3000
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 _PARENT = """

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet as pq
 import pytest
-from copies import copy_folder
+from folders import copy_folder
 from typer.testing import CliRunner
 
 from attrib.cli import app

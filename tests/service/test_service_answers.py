@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from copies import copy_folder
+from folders import copy_folder
 from PIL import Image
 
 import attrib

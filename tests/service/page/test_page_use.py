@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from copies import copy_folder
+from folders import copy_folder
 from page_browser import Seen, give, serving, watched
 from playwright.sync_api import Browser, Page, expect
 
