@@ -38,8 +38,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 (JSON)
-    """Print a JSON value."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print a JSON value; letters that are not ASCII are escaped unless Unicode is printed."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not unicode) + "\n")
 
 
 def print_lines(*lines: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 from PIL import Image
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_QUERY = [sys.executable, "-m", "attrib", "query"]
 
 
 def asked(run: Run, *arguments: Any) -> list[dict[str, Any]]:
@@ -314,3 +317,22 @@ def test_what_is_printed_may_not_fit_on_the_disk(how: list[str], built: Path) ->
             1,
             "attrib: cannot write what it prints: No space left on device; free some space\n",
         )
+
+
+def test_where_no_unicode_can_be_printed(built: Path, generated: Path) -> None:
+    def printed(encoding: str, *how: str) -> str:
+        done = subprocess.run(
+            [*_QUERY, str(generated), "--data", str(built), "--group-by", "creator", *how],
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode(encoding)
+
+    assert json.loads(printed("ascii", "--json")) == json.loads(printed("utf-8", "--json"))
+    full, plain = printed("utf-8"), printed("ascii")
+    assert plain.isascii()
+    assert not full.isascii()
+    shares = re.findall(r"\d+\.\d\d%", full)
+    assert re.findall(r"\d+\.\d\d%", plain) == shares
+    assert len(shares) > 5
