@@ -11,12 +11,12 @@ import pytest
 
 
 def copy_folder(source: Path, to: Path) -> Path:
-    """Copy a folder with the holes of its files.
+    """Copy a folder with the holes and times of its files.
 
     An index of a few images has 166 MB of files in 4 MB of disk: its engine takes room for them in
     pieces of 32 MB. Copies made byte by byte fill a disk.
     """
-    subprocess.run(["cp", "-r", "--sparse=always", str(source), str(to)], check=True)
+    subprocess.run(["cp", "-a", "--sparse=always", str(source), str(to)], check=True)
     return to
 
 
