@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from PIL import Image
-
     from attrib.through_workers import ThroughWorkers
     from embed.embedder import Precision
     from ingest.source import Source
-    from search.answer import Attribution, Row
+    from search.answer import Attribution
     from search.ingestion import IngestSettings, Progress
 
 __all__ = ["ServiceAnswerer", "audit_gallery"]
@@ -189,10 +187,6 @@ class ServiceAnswerer:
                 return [exc]
         half = len(images) // 2
         return [*self.ask(images[:half], settings), *self.ask(images[half:], settings)]
-
-    def image_of(self, row: Row) -> Image.Image | None:
-        """As `Answerer.image_of`."""
-        return self._service.image_of(row)
 
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
         """As `Answerer.thumbnails`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from PIL import Image
 
 from attrib.asking import checked_names
-from ingest.decode import DecodeLimits, decode
+from ingest.decode import decode
 from ingest.errors import (
     AttribError,
     ImageError,
@@ -26,6 +26,7 @@ from ingest.errors import (
     SourceError,
     UsageError,
 )
+from ingest.thumbnail import open_thumbnail
 from search.answer import Attribution, Row
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _LONGEST_PAUSE_S = 30.0
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BATCH = 64
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
-_THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 _REASONS = {reason.value.replace(" ", "-"): reason for reason in RejectReason}
 
 
@@ -169,8 +169,9 @@ class Connected:
         for owner in row.owners:
             data = self.thumbnail(owner.id)
             if data is not None:
-                with suppress(ImageError):
-                    return decode(data, _THUMBNAIL_LIMITS).image
+                picture = open_thumbnail(data)
+                if picture is not None:
+                    return picture
         return None
 
     def thumbnail(self, training_id: str) -> bytes | None:

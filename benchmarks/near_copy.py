@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from benchmarks.near_copy_data import (
     Folder,
     Pairs,
-    agreements,
+    compared,
     copies_of,
     embedded,
     non_copies,
@@ -34,11 +34,11 @@ from benchmarks.near_copy_data import (
 from embed.embedder import Embedder
 from embed.registry import find_model
 from search.audit.copy_edits import EDITS
-from search.audit.copy_score import FEATURES, Edges, compare, score_of
+from search.audit.copy_score import FEATURES, Edges
 from search.audit.derived import LOOK_SHARE, NOTHING_CLOSE
 from search.audit.duplicates import alike, fingerprint
 from search.audit.flags import Thresholds
-from search.audit.near_copy import BY_EDGES, ROWS
+from search.audit.near_copy import BY_EDGES, LOOKED_AT
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
@@ -54,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     queries = _some([n for n, c in enumerate(folder.creators) if c], options.queries)
     copies = one_drawing(options.pairs)
     synth, real = model.mappers.synth(base), model.mappers.real(base)
-    pairs = agreements(folder, non_copies(folder, synth, real, ROWS, queries, copies))
+    found = non_copies(folder, synth, real, LOOKED_AT, queries, copies)
+    pairs = compared(folder, found, options.fit)
     chosen = _some(range(len(folder.paths)), options.edited)
-    made = {name: _edited(folder, chosen, name) for name in EDITS}
+    made = {name: _edited(folder, chosen, name, options.fit) for name in EDITS}
     if options.fit:
         _fit(folder, pairs, made)
     _near_copies(folder, pairs, made)
@@ -66,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = find_model(name)
         embedder = Embedder(model.backbone)
         base = training_features(folder, model, options.cache)
-        found = [embedded(embedder, copies_of(folder, chosen, edit)) for edit in EDITS]
+        edits = [embedded(embedder, copies_of(folder, chosen, edit)) for edit in EDITS]
         _through_answers(
             name,
             model.mappers.real(base),
-            [model.mappers.synth(features) for features in found],
+            [model.mappers.synth(features) for features in edits],
             chosen,
             made,
         )
@@ -106,10 +107,10 @@ def _some(numbers: Sequence[int], count: int) -> list[int]:
     return np.random.default_rng(0).permutation(np.array(numbers))[:count].tolist()
 
 
-def _edited(folder: Folder, chosen: Sequence[int], name: str) -> Pairs:
+def _edited(folder: Folder, chosen: Sequence[int], name: str, fit: bool) -> Pairs:
     made = Pairs()
     for number, picture in zip(chosen, copies_of(folder, chosen, name), strict=True):
-        made.add(number, number, 1.0, compare(Edges.of(picture), folder.edges(number)))
+        made.add((number, number), 1.0, (Edges.of(picture), folder.edges(number)), fit)
     return made
 
 
@@ -135,7 +136,7 @@ def _fit(folder: Folder, pairs: Pairs, made: dict[str, Pairs]) -> None:
 
 
 def _near_copies(folder: Folder, pairs: Pairs, made: dict[str, Pairs]) -> None:
-    scores = np.array([score_of(agreement) for agreement in pairs.agreements])
+    scores = np.array(pairs.scores)
     tested = np.array([not folder.is_for_fit(n) for n in pairs.generated])
     print(f"{len(scores):,} pairs that are no copies; BY_EDGES {BY_EDGES}")
     for rate in (1e-2, 1e-3, 3e-4):
@@ -152,8 +153,8 @@ def _near_copies(folder: Folder, pairs: Pairs, made: dict[str, Pairs]) -> None:
     print("\n| edit | light | recall, images not fitted on |\n|---|---|---|")
     for name, edit in EDITS.items():
         found = [
-            score_of(agreement) >= BY_EDGES
-            for number, agreement in zip(made[name].generated, made[name].agreements, strict=True)
+            score >= BY_EDGES
+            for number, score in zip(made[name].generated, made[name].scores, strict=True)
             if not folder.is_for_fit(number)
         ]
         print(f"| {name} | {'yes' if edit.light else ''} | {_rate(sum(found), len(found))} |")
@@ -173,9 +174,9 @@ def _through_answers(
     for (edit, pairs), features in zip(made.items(), edits, strict=True):
         similarities = features @ training.T
         own = similarities[np.arange(len(chosen)), list(chosen)]
-        among = (similarities > own[:, None]).sum(axis=1) < ROWS
+        among = (similarities > own[:, None]).sum(axis=1) < LOOKED_AT
         looked = among & (own >= look)
-        alike_ = np.array([score_of(found) >= BY_EDGES for found in pairs.agreements])
+        alike_ = np.array(pairs.scores) >= BY_EDGES
         rates = (among.mean(), looked.mean(), (looked & alike_).mean())
         print(f"| {edit} | " + " | ".join(f"{rate:.3f}" for rate in rates) + " |")
 
@@ -223,7 +224,7 @@ def _rate(found: int, of: int) -> str:
 
 def _sheet(folder: Folder, pairs: Pairs, file: Path) -> None:
     """The pairs that score highest, eight in a line, and their names."""
-    scores = [score_of(agreement) for agreement in pairs.agreements]
+    scores = pairs.scores
     order = sorted(range(len(scores)), key=lambda n: -scores[n])[:96]
     sheet = Image.new("RGB", (8 * 230, (len(order) + 7) // 8 * 140), "gray")
     draw = ImageDraw.Draw(sheet)

@@ -17,7 +17,7 @@ from embed.embedder import Embedder
 from embed.model import AttributionModel
 from ingest.thumbnail import SIDE
 from search.audit.copy_edits import EDITS, edited
-from search.audit.copy_score import Agreement, Edges, compare
+from search.audit.copy_score import Agreement, Edges, compare, copy_scores
 
 _BATCH = 32
 
@@ -101,14 +101,20 @@ class Pairs:
     generated: list[int] = field(default_factory=list)
     training: list[int] = field(default_factory=list)
     similarity: list[float] = field(default_factory=list)
-    agreements: list[Agreement] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)  # as an audit has them
+    agreements: list[Agreement] = field(default_factory=list)  # on the fine grid; to fit weights
 
-    def add(self, generated: int, training: int, similarity: float, found: Agreement) -> None:
-        """One pair more."""
-        self.generated.append(generated)
-        self.training.append(training)
+    def add(
+        self, numbers: tuple[int, int], similarity: float, pictures: tuple[Edges, Edges], fit: bool
+    ) -> None:
+        """One pair more: generated and training image. Agreements are made where `fit`."""
+        self.generated.append(numbers[0])
+        self.training.append(numbers[1])
         self.similarity.append(similarity)
-        self.agreements.append(found)
+        generated, training = pictures
+        self.scores += copy_scores(generated, [training])
+        if fit:
+            self.agreements += compare(generated, [training])
 
     def features(self) -> NDArray[np.float64]:
         """(pairs, features)"""
@@ -141,12 +147,11 @@ def non_copies(
                 yield number, row, float(similarities[row])
 
 
-def agreements(folder: Folder, pairs: Iterable[tuple[int, int, float]]) -> Pairs:
-    """Of pairs of images of the folder, those of one generated image one after the other."""
+def compared(folder: Folder, pairs: Iterable[tuple[int, int, float]], fit: bool) -> Pairs:
+    """Pairs of images of the folder, those of one generated image one after the other."""
     made = Pairs()
     for number, row, similarity in pairs:
-        found = compare(folder.edges(number), folder.edges(row))
-        made.add(number, row, similarity, found)
+        made.add((number, row), similarity, (folder.edges(number), folder.edges(row)), fit)
     return made
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 
 from PIL import Image
 
-__all__ = ["KEEP_BYTES", "SIDE", "make_thumbnail"]
+from ingest.decode import DecodeLimits, decode
+from ingest.errors import ImageError
+
+__all__ = ["KEEP_BYTES", "SIDE", "make_thumbnail", "open_thumbnail"]
 
 SIDE = 256
 """Longest side in pixels."""
 
 KEEP_BYTES = 32_768
 """An image file that is no larger than this, and small enough already, is its own thumbnail."""
+
+_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 
 
 def make_thumbnail(image: Image.Image, data: bytes, file_format: str) -> bytes:
@@ -36,6 +42,13 @@ def make_thumbnail(image: Image.Image, data: bytes, file_format: str) -> bytes:
     out = io.BytesIO()
     small.save(out, "JPEG", quality=82)
     return out.getvalue()
+
+
+def open_thumbnail(data: bytes) -> Image.Image | None:
+    """The picture (mode RGB) of a thumbnail's file; None if that is no image of such a size."""
+    with suppress(ImageError):
+        return decode(data, _LIMITS).image
+    return None
 
 
 def _fit(size: tuple[int, int]) -> tuple[int, int]:

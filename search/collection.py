@@ -18,15 +18,14 @@ from embed.calibrator import Calibrator
 from embed.model import AttributionModel, save_calibrator
 from embed.model import load as load_model
 from embed.shards import read_thumbnails
-from ingest.decode import DecodeLimits, decode
 from ingest.errors import (
     DataFolderError,
-    ImageError,
     ModelMismatchError,
     RunError,
     UsageError,
 )
 from ingest.ledger import Ledger
+from ingest.thumbnail import open_thumbnail
 from search.answer import Attribution, Row
 from search.attribution import Attributor
 from search.edge_settings import EdgeSettings
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "collection_name"]
 
-_THUMBNAIL_LIMITS = DecodeLimits(max_bytes=1 << 20, max_pixels=1 << 20)
 _BATCH = 32
 
 
@@ -300,8 +298,9 @@ class Collection:
                 continue
             found = read_thumbnails(self.folder.features(owner.dataset), shard, [owner.key])
             if owner.key in found:
-                with suppress(ImageError):
-                    return decode(found[owner.key], _THUMBNAIL_LIMITS).image
+                picture = open_thumbnail(found[owner.key])
+                if picture is not None:
+                    return picture
         return None
 
     def _shard_of(self, row: Row, point: str) -> int | None:

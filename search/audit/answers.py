@@ -11,10 +11,9 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from embed.shards import read_thumbnails
-from search.answer import Attribution, Row
+from search.answer import Attribution
 from search.attribution import Attributor
 from search.audit.derived import thresholds_for
 from search.audit.flags import Thresholds
@@ -56,12 +55,8 @@ class Answers(Protocol):
         """
         ...
 
-    def image_of(self, row: Row) -> Image.Image | None:
-        """The training image's thumbnail, None where there is none."""
-        ...
-
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
-        """The same of many, as the bytes of image files."""
+        """Image files of training images' thumbnails, None where there is none."""
         ...
 
 
@@ -146,10 +141,6 @@ class LocalAnswers:
             without=settings.without or None,
             exact=settings.exact,
         )
-
-    def image_of(self, row: Row) -> Image.Image | None:
-        """As `Answers.image_of`."""
-        return self._collection.image_of(row)
 
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
         """As `Answers.thumbnails`; each shard's file is opened once."""

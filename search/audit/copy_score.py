@@ -9,34 +9,33 @@ Cross-Correlation*, 1995; orientations: Fitch et al., BMVC 2002).
 
 Few straight edges agree easily: two flags, two arrows. So the score, a logistic regression, asks
 for more agreement where there is little to agree in, and where the colours differ.
+
+A first look at half the resolution tells most pairs apart at a quarter of the time.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from search.audit.edge_maps import COARSE, FINE, Grid, Map, directions, opposite, ring, shifts
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FEATURES", "Agreement", "Edges", "compare", "score_of"]
+__all__ = ["FEATURES", "Agreement", "Edges", "compare", "copy_scores", "score_of"]
 
-Map: TypeAlias = NDArray[np.complex64]
-
-_GRID = 64
-_SCALES = (1.0, 0.95, 0.9, 0.84, 0.78, 0.72, 0.66, 0.6, 0.55, 0.5)
-"""Share of the training image's sides that the generated image may show."""
+_PICTURE = 128  # pixels a side that a picture is kept with
 _COLOURS = 24  # cells a side at which colours are compared
 
-_NOISE = 6.0  # gradient, of 255 a pixel, that the grain of a JPEG has
 _LEAST = 0.02  # of the strength of a picture's edges, that a window must have to be compared
 _ORDINARY = 500.0  # cells with edges of a picture of middling detail
-_NEAR, _FAR = 4.0, 9.0  # cells that a picture is moved by to see how much it repeats itself
 
 FEATURES = (
     "edges",
@@ -53,6 +52,10 @@ FEATURES = (
 """What `WEIGHTS` are of, see `Agreement.features`."""
 WEIGHTS = (3.813, -0.554, 5.029, 0.1, -0.16, -7.656, 1.489, -5.487, 1.404, -12.008)
 """Fitted by ``python -m benchmarks.near_copy --fit``, on half of the images."""
+
+_WORTH = 0.005
+"""Score on the coarse grid from which on the fine one is looked at. Of copies that the fine one
+finds it lets through 999 in 1,000, and 2 in 100 of generated images beside what is most similar."""
 
 
 @dataclass(frozen=True)
@@ -101,52 +104,80 @@ class Edges:
     """A picture, made ready to be compared; use `of`.
 
     Attributes:
-        picture: mode RGB, two pixels a cell.
+        picture: mode RGB, a square.
+        grid: that its edges are taken on.
     """
 
     picture: Image.Image
+    grid: Grid = FINE
 
     @classmethod
     def of(cls, image: Image.Image) -> Edges:
         """Of an RGB image of any size; it is squeezed to a square."""
         from PIL import Image
 
-        side = 2 * _GRID
-        return cls(image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0))
+        size = (_PICTURE, _PICTURE)
+        return cls(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+    @cached_property
+    def coarse(self) -> Edges:
+        """The same picture on the coarse grid."""
+        return Edges(self.picture, COARSE)
 
     @cached_property
     def spectrum(self) -> Map:
-        """(grid, grid): of the whole picture."""
+        """(cells, cells): of the whole picture."""
         from scipy import fft
 
         transformed: Map = fft.fft2(self._whole)
         return transformed
 
     @cached_property
+    def both_spectra(self) -> Map:
+        """(2, cells, cells): `spectrum`, and its conjugate at the opposite frequencies."""
+        return np.stack([self.spectrum, opposite(self.spectrum).conj()])
+
+    @cached_property
     def energy(self) -> NDArray[np.float64]:
-        """(grid + 1, grid + 1): squared strength summed over all cells above and to the left."""
-        sums = np.zeros((_GRID + 1, _GRID + 1))
+        """(cells + 1, cells + 1): squared strength summed over all cells above and to the left."""
+        side = self.grid.cells + 1
+        sums = np.zeros((side, side))
         sums[1:, 1:] = np.cumsum(np.cumsum(self._squares, 0), 1)
         return sums
 
     @cached_property
-    def templates(self) -> tuple[Map, NDArray[np.float64]]:
-        """Conjugate spectra (scales, 2, grid, grid) of the picture in every size, as it is and
-        mirrored; and the maps' norms (scales, 2).
+    def templates(self) -> tuple[Map, NDArray[np.float32]]:
+        """What `compare` multiplies `both_spectra` by, (2, sizes, cells, cells), and the norms of
+        the picture's edges in every size, (sizes,).
+
+        With F the spectrum of the picture in one size and M that of its mirror image, the
+        correlations with a training image of spectrum S are the real parts of the transforms of
+        S F* and S M*. A real part's spectrum is the Hermitian part, and one transform carries two
+        of them, one as its real and one as its imaginary part. All that does not depend on S is
+        put together here.
         """
         from scipy import fft
 
-        sides = _sides()
-        maps = np.zeros((len(sides), 2, _GRID, _GRID), np.complex64)
-        maps[:, 0] = _directions(self.picture, sides)
-        for number, side in enumerate(sides):
-            # Mirrored, a doubled angle changes its sign.
-            maps[number, 1, :side, :side] = maps[number, 0, :side, :side][:, ::-1].conj()
+        cells, sides = self.grid.cells, self.grid.sides
+        maps = directions(self.picture, cells, sides)
         squares = maps.view(np.float32) ** 2
-        strengths = squares[..., 0::2] + squares[..., 1::2]
-        norms = np.sqrt(np.sum(strengths, axis=(2, 3), dtype=np.float64))
+        norms = np.sqrt(np.sum(squares, axis=(1, 2), dtype=np.float64))
         spectra: Map = fft.fft2(maps, overwrite_x=True)
-        return np.conj(spectra, out=spectra), np.maximum(norms, 1e-9)
+        # Mirrored, a doubled angle changes its sign: x becomes side - 1 - x, and each number its
+        # conjugate.
+        turned = np.roll(spectra[:, ::-1], 1, axis=1)
+        mirrored = turned.conj() * shifts(cells, sides)[:, None, :]
+        own = spectra.conj() + 1j * mirrored.conj()
+        other = opposite(spectra) + 1j * opposite(mirrored)
+        return (
+            np.stack([own, other]).astype(np.complex64) / np.float32(2),
+            np.maximum(norms, 1e-9).astype(np.float32),
+        )
+
+    @cached_property
+    def cells_of_colour(self) -> NDArray[np.float32]:
+        """(`_COLOURS`, `_COLOURS`, 3): of the whole picture, less its mean."""
+        return _colours(self.picture, (0, 0, *self.picture.size))
 
     @cached_property
     def detail(self) -> float:
@@ -161,11 +192,12 @@ class Edges:
         from scipy import fft
 
         moved = fft.ifft2(np.abs(self.spectrum) ** 2).real
-        return float(moved[_ring()].max() / (float(self._squares.sum()) + 1e-9))
+        return float(moved[ring(self.grid.cells)].max() / (float(self._squares.sum()) + 1e-9))
 
     @cached_property
     def _whole(self) -> Map:
-        whole: Map = _directions(self.picture, (_GRID,))[0]
+        cells = self.grid.cells
+        whole: Map = directions(self.picture, cells, (cells,))[0]
         return whole
 
     @cached_property
@@ -179,119 +211,111 @@ def score_of(agreement: Agreement) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-def compare(generated: Edges, training: Edges) -> Agreement:
-    """Find where the generated picture, or its mirror image, fits best on the training image."""
+def copy_scores(generated: Edges, training: Sequence[Edges]) -> list[float]:
+    """`score_of` what `compare` finds, by training image; on the coarse grid alone where that rules
+    a copy out.
+    """
+    if not training:
+        return []
+    coarse = compare(generated.coarse, [edges.coarse for edges in training], _WORTH)
+    scores = [score_of(agreement) for agreement in coarse]
+    worth = [place for place, score in enumerate(scores) if score >= _WORTH]
+    if worth:
+        fine = compare(generated, [training[place] for place in worth])
+        for place, agreement in zip(worth, fine, strict=True):
+            scores[place] = score_of(agreement)
+    return scores
+
+
+def compare(
+    generated: Edges, training: Sequence[Edges], least_score: float = 0.0
+) -> list[Agreement]:
+    """Find where the generated picture, or its mirror image, fits best on each training image.
+
+    All are on the same grid, and there is at least one. Where the edges agree so little that the
+    same colours would not bring the score to `least_score`, colours are not looked at, and taken to
+    be the same.
+    """
     from scipy import fft
 
-    spectra, norms = generated.templates
-    products = fft.ifft2(spectra * training.spectrum).real  # (scales, 2, grid, grid)
-    least = _LEAST * float(training.energy[-1, -1]) + 1e-9
-    edges, share, mirrored, top, left, width = 0.0, 0.0, False, 0, 0, _GRID
-    for number, side in enumerate(_sides()):
-        room = _GRID - side + 1  # beyond it the transform has wrapped around
-        window = np.sqrt(np.maximum(_windows(training.energy, side), least))
-        fit = products[number, :, :room, :room] / window / norms[number][:, None, None]
-        best = int(fit.argmax())
-        if fit.flat[best] > edges:
-            edges = float(fit.flat[best])
-            flip, top, left = (int(place) for place in np.unravel_index(best, fit.shape))
-            mirrored, width = flip == 1, side
-            share = edges * float(norms[number, flip]) / float(window[top, left])
-    box = (2 * left, 2 * top, 2 * (left + width), 2 * (top + width))
-    return Agreement(
-        edges=min(edges, 1.0),
-        contained=min(share, 1.0),
-        colours=_colours(generated.picture, mirrored, training.picture, box),
+    own, other = generated.templates[0]
+    spectra = np.stack([edges.both_spectra for edges in training])[:, :, None]
+    products = spectra[:, 0] * own
+    products += spectra[:, 1] * other
+    found = fft.ifft2(products, overwrite_x=True)  # (training, sizes, cells, cells)
+    energy = np.stack([edges.energy for edges in training])
+    best = _best_places(generated, found, energy)
+    return [
+        _agreement(generated, edges, place, least_score)
+        for edges, place in zip(training, best, strict=True)
+    ]
+
+
+@dataclass
+class _Place:
+    """Where a picture fits best on another, in cells; `share` as `Agreement.contained`."""
+
+    edges: float
+    mirrored: bool
+    left: int
+    top: int
+    side: int
+    share: float
+
+
+def _best_places(generated: Edges, found: Map, energy: NDArray[np.float64]) -> list[_Place]:
+    """`found`: (training, sizes, cells, cells), the real part as it is, the imaginary mirrored."""
+    grid, norms = generated.grid, generated.templates[1]
+    least = _LEAST * energy[:, -1, -1] + 1e-9  # (training,)
+    best = [_Place(0.0, False, 0, 0, grid.cells, 0.0) for _ in energy]
+    for number, side in enumerate(grid.sides):
+        room = grid.cells - side + 1  # beyond it the transform has wrapped around
+        windows = np.sqrt(np.maximum(_windows(energy, side), least[:, None, None]))
+        windows = windows.astype(np.float32)  # (training, room, room)
+        here = found[:, number, :room, :room]
+        fit = np.stack([here.real, here.imag], axis=1) / (windows * norms[number])[:, None]
+        flat = fit.reshape(len(energy), -1)
+        for place, at in enumerate(flat.argmax(axis=1).tolist()):
+            edges = float(flat[place, at])
+            if edges > best[place].edges:
+                flip, top, left = (int(n) for n in np.unravel_index(at, fit.shape[1:]))
+                share = edges * float(norms[number]) / float(windows[place, top, left])
+                best[place] = _Place(edges, flip == 1, left, top, side, share)
+    return best
+
+
+def _agreement(generated: Edges, training: Edges, place: _Place, least_score: float) -> Agreement:
+    agreement = Agreement(
+        edges=min(place.edges, 1.0),
+        contained=min(place.share, 1.0),
+        colours=1.0,
         detail=min(generated.detail, training.detail),
         repetition=max(generated.repetition, training.repetition),
     )
+    if score_of(agreement) < least_score:
+        return agreement
+    pixels = training.picture.width // training.grid.cells
+    left, top, side = pixels * place.left, pixels * place.top, pixels * place.side
+    one = generated.cells_of_colour
+    one = one[:, ::-1] if place.mirrored else one
+    other = _colours(training.picture, (left, top, left + side, top + side))
+    scale = math.sqrt(float((one**2).sum()) * float((other**2).sum()))
+    colours = min(float((one * other).sum()) / (scale + 1e-3), 1.0)
+    return replace(agreement, colours=colours)
 
 
-def _colours(
-    generated: Image.Image, mirrored: bool, training: Image.Image, box: tuple[int, int, int, int]
-) -> float:
+def _colours(picture: Image.Image, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """(`_COLOURS`, `_COLOURS`, 3): of that part of a picture, less its mean."""
     from PIL import Image
 
-    size = (_COLOURS, _COLOURS)
-    one = np.asarray(generated.resize(size, Image.Resampling.BOX), np.float64)
-    one = one[:, ::-1] if mirrored else one
-    other = np.asarray(training.resize(size, Image.Resampling.BOX, box=box), np.float64)
-    one, other = one - one.mean((0, 1)), other - other.mean((0, 1))
-    scale = math.sqrt(float((one**2).sum()) * float((other**2).sum()))
-    return float((one * other).sum()) / (scale + 1e-3)
+    cells = picture.resize((_COLOURS, _COLOURS), Image.Resampling.BOX, box=box)
+    colours: NDArray[np.float32] = np.asarray(cells, np.float32)
+    colours = colours - colours.mean((0, 1))
+    return colours
 
 
 def _windows(sums: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """(room, room): the sum over every window of that side."""
-    across = sums[:, side:] - sums[:, :-side]
-    windows: NDArray[np.float64] = across[side:] - across[:-side]
+    """(training, room, room): the sum over every window of that side."""
+    across = sums[:, :, side:] - sums[:, :, :-side]
+    windows: NDArray[np.float64] = across[:, side:] - across[:, :-side]
     return windows
-
-
-def _directions(picture: Image.Image, sides: tuple[int, ...]) -> Map:
-    """(sides, grid, grid): strength and doubled direction of the edges as complex numbers.
-
-    Of the picture in every size, each in the first rows and columns, with nothing beside it.
-    """
-    from PIL import Image
-
-    # All sizes in one array: what takes long is the number of calls. Up to the root these are
-    # whole numbers and quarters of them, without any rounding.
-    pixels = np.zeros((3, len(sides), _GRID + 2, _GRID + 2), np.float32)
-    for number, side in enumerate(sides):
-        small = picture.resize((side + 2, side + 2), Image.Resampling.BOX)
-        pixels[:, number, : side + 2, : side + 2] = np.asarray(small).transpose(2, 0, 1)
-    directions = np.empty((len(sides), _GRID, _GRID), np.complex64)
-    real, imaginary = np.zeros((2, len(sides), _GRID, _GRID), np.float32)
-    for channel in pixels:
-        across = channel[:, 1:-1, 2:] - channel[:, 1:-1, :-2]
-        down = channel[:, 2:, 1:-1] - channel[:, :-2, 1:-1]
-        # (across + i down)^2 of each channel, summed: channels of opposite edges do not cancel.
-        imaginary += across * down
-        across *= across
-        down *= down
-        real += across
-        real -= down
-    imaginary *= 2
-    inside, rows, columns = _inside(sides)
-    for part in (real, imaginary):
-        # Smoothed as a structure tensor is: places then need not agree to a fraction of a cell.
-        smooth = (part[:, :-2] + 2 * part[:, 1:-1] + part[:, 2:]) / 4
-        np.copyto(part[:, 1:-1], smooth, where=rows)
-        smooth = (part[:, :, :-2] + 2 * part[:, :, 1:-1] + part[:, :, 2:]) / 4
-        np.copyto(part[:, :, 1:-1], smooth, where=columns)
-    directions.real, directions.imag = real, imaginary
-    root = np.sqrt(np.abs(directions))
-    # Strength to the power of a quarter: a few hard edges do not outweigh all the others.
-    scale = inside / (root * np.sqrt(root) + np.float32(_NOISE**1.5))
-    directions.real *= scale
-    directions.imag *= scale
-    return directions
-
-
-@cache
-def _inside(
-    sides: tuple[int, ...],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Of pictures of these sides: which cells are theirs, and which rows and columns but the first
-    and the last of the grid have neighbours on both sides.
-    """
-    cells = np.arange(_GRID)
-    own = cells < np.array(sides)[:, None]  # (sides, grid)
-    between = (cells < np.array(sides)[:, None] - 1)[:, 1:-1]
-    inside = (own[:, :, None] & own[:, None, :]).astype(np.float32)
-    return inside, between[:, :, None], between[:, None, :]
-
-
-@cache
-def _sides() -> tuple[int, ...]:
-    return tuple(round(_GRID * scale) for scale in _SCALES)
-
-
-@cache
-def _ring() -> NDArray[np.bool_]:
-    """(grid, grid): the moves that `repetition` looks at."""
-    steps = np.fft.fftfreq(_GRID) * _GRID
-    distance = np.hypot(steps[:, None], steps[None, :])
-    ring: NDArray[np.bool_] = (distance >= _NEAR) & (distance <= _FAR)
-    return ring

@@ -7,8 +7,9 @@ each other does not tell: a quarter of such generated images are farther from th
 image than 99 % of the training images are from theirs (docs/audit-flags.md).
 
 Where near-copies are looked for: that is a matter of time, and does go by how similar the
-collection's images are to the nearest other one. The index's fixed sample is asked: the same
-collection gives the same threshold.
+collection's images are to the nearest other one. A training image that is less similar to a
+generated one than the most solitary of the collection are to their neighbours is not looked at. The
+index's fixed sample is asked: the same collection gives the same threshold.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ NOTHING_CLOSE: Mapping[str, float] = {
 }
 """By model, measured by ``python -m benchmarks.near_copy --generated FOLDER``."""
 
-LOOK_SHARE = 0.2
+LOOK_SHARE = 0.005
 """Of the training images, whose nearest other one is less similar than `look_from`."""
 
 _SAMPLE = 300

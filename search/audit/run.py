@@ -130,7 +130,7 @@ def _take(
     def parts() -> Iterator[Part]:
         return (part for part in gallery.parts() if part.number not in done)
 
-    sink = PartsSink(folder.out, folder.parts, NearCopy(settings, answers.image_of))
+    sink = PartsSink(folder.out, folder.parts, NearCopy(settings, answers.thumbnails))
     answers.take(parts(), sink, settings, progress.advance if progress else lambda images: None)
 
 

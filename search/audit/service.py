@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from PIL import Image
-
 from embed.prepare import row_of
 from embed.shards import ImageRow
 from ingest.decode import DecodeLimits, decode
@@ -18,7 +16,7 @@ from ingest.record import ImageRecord, Reject
 from ingest.source import TarSource, UrlListSource
 from ingest.thumbnail import make_thumbnail
 from search.admission import Origin
-from search.answer import Attribution, Row
+from search.answer import Attribution
 from search.audit.derived import thresholds_for
 from search.audit.flags import Thresholds
 from search.audit.gallery import Part
@@ -46,12 +44,8 @@ class Answerer(Protocol):
         """Answers to image files, at most 64; an error in place of one that it cannot use."""
         ...
 
-    def image_of(self, row: Row) -> Image.Image | None:
-        """The training image's thumbnail, None where there is none."""
-        ...
-
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
-        """The same of many, as the bytes of image files."""
+        """Image files of training images' thumbnails, None where there is none."""
         ...
 
 
@@ -78,7 +72,6 @@ class ServiceAnswers:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
         self.facts = answerer.facts
-        self.image_of = answerer.image_of
         self.thumbnails = answerer.thumbnails
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:

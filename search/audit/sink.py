@@ -28,7 +28,7 @@ from search.index import Features
 from search.writer import Batch, Failure, Message, Started
 
 if TYPE_CHECKING:
-    from search.audit.near_copy import NearCopy
+    from search.audit.near_copy import Found, NearCopy
 
 __all__ = ["Answered", "Attributes", "PartsSink"]
 
@@ -132,20 +132,20 @@ class PartsSink:
     ) -> None:
         keys = [self._named.key(row.key) for row in rows]
         lines, counts = lines_table(keys, answers)
+        pictures = [Image.open(io.BytesIO(thumbnail)).convert("RGB") for thumbnail in thumbnails]
+        copies = self._near_copy.check_many(pictures, answers)
         images = [
-            {**self._line(key, row, thumbnail, answer), LINES: count}
-            for key, row, thumbnail, answer, count in zip(
-                keys, rows, thumbnails, answers, counts, strict=True
+            {**self._line(key, row, answer, copy, fingerprint(picture)), LINES: count}
+            for key, row, answer, copy, picture, count in zip(
+                keys, rows, answers, copies, pictures, counts, strict=True
             )
         ]
         with writing(self._out):
             self._open.add(images, lines, thumbnails)
 
     def _line(
-        self, key: str, row: ImageRow, thumbnail: bytes, answer: Attribution
+        self, key: str, row: ImageRow, answer: Attribution, copy: Found, looks: bytes
     ) -> dict[str, Any]:
-        picture = Image.open(io.BytesIO(thumbnail)).convert("RGB")
-        found = self._near_copy.check(picture, answer)
         return {
             "image": key,
             "path": self._named.path(row.key, row.path),
@@ -161,11 +161,11 @@ class PartsSink:
             "support": answer.support,
             **image_statistics(answer),
             "flags": [],  # known once all images are
-            "copy_of": found.training_id,
-            "copy_score": found.score,
+            "copy_of": copy.training_id,
+            "copy_score": copy.score,
             "duplicate_of": "",
             "note": answer.note,
-            FINGERPRINT: fingerprint(picture),
+            FINGERPRINT: looks,
         }
 
     def _rejected(self, reject: Reject) -> Mapping[str, Any]:

@@ -122,7 +122,7 @@ def test_thresholds_come_from_the_collection_and_the_model() -> None:
     nearest = similarities.max(axis=1)
     assert derived.near_copy == BY_EDGES
     assert derived.nothing_close == NOTHING_CLOSE["efficientnet-lite0"]
-    assert derived.look_from == pytest.approx(np.quantile(nearest, 0.2), abs=1e-4)
+    assert derived.look_from == pytest.approx(np.quantile(nearest, 0.005), abs=1e-4)
     assert thresholds_for(index_of(vectors), "efficientnet-lite0") == derived
 
 
