@@ -45,6 +45,8 @@ def ends_in_one_line(command: Callable[P, R]) -> Callable[P, R]:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what was printed may not fit on the disk that it goes to
             return result
+        except typer.Exit:
+            raise  # the command has said what there is to say
         except AttribError as exc:
             if _debug:
                 raise

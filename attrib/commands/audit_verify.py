@@ -34,7 +34,8 @@ def verify(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The data folder, to attribute a sample of the images again.",
+            help="The data folder, to look up the training images that the audit names, and to "
+            "attribute a sample of the images again.",
             show_default=False,
         ),
     ] = None,
@@ -72,7 +73,7 @@ def verify(
     allow_private: AllowPrivateOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check an audit: files, signature, sums, inputs, and a random sample of its attributions.
+    """Check an audit: files, signature, numbers, report, inputs; a sample against the index.
 
     Exit code 0: whatever was checked holds. 1: something does not. What could not be checked is
     said, with the reason; it is neither.

@@ -18,7 +18,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: files, signature, images, shares, summary, inputs, sample, payouts.
+        name: files, signature, images, shares, summary, report, inputs, records, sample, payouts.
         state: `not checked` says nothing for or against the audit.
         words: what was checked or why not, and what was found, in a sentence.
         lines: what was found one by one, where that takes more than a sentence.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ingest.errors import RunError
 from search.audit.report_blocks import PictureSpool, Spool, json_script
@@ -29,7 +30,9 @@ from search.audit.report_tables import (
     wanted_training,
 )
 
-__all__ = ["REPORT", "ReportSettings", "write_report"]
+__all__ = ["REPORT", "ReportSettings", "Spools", "report_content", "write_report"]
+
+S = TypeVar("S", bound=Spool)
 
 REPORT = "report.html"
 
@@ -62,7 +65,9 @@ def write_report(
     part = out / f".{REPORT}.part"
     try:
         with ExitStack() as stack:
-            spools = _Spools(out, stack)
+            spools = Spools(
+                partial(_opened, stack, Spool, out), partial(_opened, stack, PictureSpool, out)
+            )
             content = _fill(spools, out, summary, generated, training, settings)
             frame = page()
             with part.open("wb") as file:
@@ -82,31 +87,42 @@ def write_report(
     return out / REPORT
 
 
-class _Spools:
-    """The blocks, in the order in which they stand in the file: what is needed first is first."""
+class Spools:
+    """The blocks, in the order in which they stand in the file: what is needed first is first.
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        def spool(name: str, size: int) -> Spool:
-            return stack.enter_context(Spool(folder, name, size))
+    Args:
+        spool: makes one, by its name and how many items a block of it has.
+        pictures: makes that of the pictures.
+    """
 
+    def __init__(
+        self, spool: Callable[[str, int], Spool], pictures: Callable[[str, int], PictureSpool]
+    ) -> None:
         self.names = spool("names", 5000)
         self.index = spool("index", 2500)
         self.training = spool("training", 250)
         self.details = spool("details", 200)
-        self.pictures = PictureSpool(folder, "pictures", 100)
-        stack.enter_context(self.pictures)
+        self.pictures = pictures("pictures", 100)
         self.all = (self.names, self.index, self.training, self.details, self.pictures)
 
 
+def _opened(
+    stack: ExitStack, kind: Callable[[Path, str, int], S], folder: Path, name: str, size: int
+) -> S:
+    spool = kind(folder, name, size)
+    stack.enter_context(spool)
+    return spool
+
+
 def _fill(
-    spools: _Spools,
+    spools: Spools,
     out: Path,
     summary: dict[str, Any],
     generated: Callable[[str], bytes | None],
     training: PicturesOf,
     settings: ReportSettings,
 ) -> dict[str, Any]:
-    """Fill the spools; the answer is what the page shows first."""
+    """Draw the pictures, and fill the spools; the answer is that of `report_content`."""
     pictures = Pictures(spools.pictures, settings.side, settings.flagged_side, settings.quality)
     of_generated = pictures.add(
         _some_large(_wanted_generated(out), settings.flagged_pictures),
@@ -120,6 +136,23 @@ def _fill(
         most=settings.training_pictures,
         most_bytes=settings.training_bytes,
     )
+    return report_content(spools, out, summary, of_generated, of_training, settings)
+
+
+def report_content(
+    spools: Spools,
+    out: Path,
+    summary: dict[str, Any],
+    of_generated: Shown,
+    of_training: Shown,
+    settings: ReportSettings,
+) -> dict[str, Any]:
+    """Fill all spools but that of the pictures, which are drawn; the answer is what the page shows
+    first, as JSON values.
+
+    Raises:
+        RunError: the tables do not belong together.
+    """
     flags = _flag_names(summary)
     writer = AnswerWriter(
         spools.index,

@@ -22,7 +22,7 @@ from search.audit.tables import SCHEMA, SUMMARY
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LIMITS", "Totals", "write_summary"]
+__all__ = ["LIMITS", "Totals", "package_versions", "summary_record", "write_summary"]
 
 LIMITS = (
     "Influence is a similarity-based estimate, calibrated on examples; it is not a causal proof. "
@@ -115,12 +115,25 @@ def write_summary(
     Raises:
         OSError: the disk refuses.
     """
+    summary = summary_record(gallery, facts, settings, totals, creators)
+    text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (whole / SUMMARY).write_text(text, encoding="utf-8")
+
+
+def summary_record(
+    gallery: str,
+    facts: Mapping[str, Any],
+    settings: AuditSettings,
+    totals: Totals,
+    creators: pa.Table,
+) -> dict[str, Any]:
+    """What summary.json says, as JSON values; `creators`: the whole table of shares."""
     fields, kinds = (creators.column(name).to_pylist() for name in ("field", "kind"))
     known = Counter(field for field, kind in zip(fields, kinds, strict=True) if kind == "known")
     records: Counter[str] = Counter()
     for field, count in zip(fields, creators.column("training_images").to_pylist(), strict=True):
         records[field] += count
-    summary = {
+    return {
         "schema": SCHEMA,
         "gallery": {
             "name": gallery,
@@ -149,11 +162,9 @@ def write_summary(
             for name, flag in FLAGS.items()
         },
         "creators": [{"field": field, "values": known[field]} for field in settings.by],
-        "versions": _versions(),
+        "versions": package_versions(),
         "limits": LIMITS,
     }
-    text = json.dumps(summary, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    (whole / SUMMARY).write_text(text, encoding="utf-8")
 
 
 _MODEL = (
@@ -164,7 +175,8 @@ _MODEL = (
 )
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Of Python, attrib and what it rests on, as far as they are installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

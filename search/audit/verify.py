@@ -7,6 +7,7 @@ and the generated images is checked on a random sample, where they are at hand a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +15,34 @@ from typing import TYPE_CHECKING, Any
 from ingest.download_settings import DownloadSettings
 from ingest.errors import RunError, SourceError, UsageError
 from search.audit.check import Check, State, counted_images, listed
+from search.audit.derived import thresholds_for
 from search.audit.finished import read_summary
 from search.audit.manifest import MANIFEST, Manifest, check_file, read_manifest
 from search.audit.payout_found import find_payouts, payout_file_names
 from search.audit.sign import SIGNATURE, check_signature
 from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, SUMMARY
+from search.audit.verify_answer import SAMPLE_TOLERANCE
 from search.audit.verify_gallery import GalleryAgain, gallery_told
 from search.audit.verify_inputs import check_inputs
 from search.audit.verify_payouts import check_payouts
+from search.audit.verify_records import check_records
+from search.audit.verify_report import check_report
 from search.audit.verify_sample import (
-    SAMPLE_TOLERANCE,
     Asked,
     CollectionAsked,
     Compared,
     NotAllowedError,
     compare,
-    settings_of,
     why_other,
 )
-from search.audit.verify_tables import TOLERANCE, TableFaults, check_tables
+from search.audit.verify_summary import (
+    given_thresholds,
+    made_by_another,
+    settings_of,
+    told_otherwise,
+)
+from search.audit.verify_tables import TableFaults, check_tables
+from search.audit.verify_values import ROUNDING
 
 if TYPE_CHECKING:
     from search.collection import Collection
@@ -116,21 +126,60 @@ def verify(
         told = () if gallery else gallery_told(out)
     except RunError as exc:
         return Verification((*checks, Check("tables", "fails", str(exc)), *last))
-    checks += _tables(faults)
-    again = None
-    if names := gallery or told:
-        again = GalleryAgain(names, settings_of(summary).limits, download, told_by=not gallery)
-    read = again if inputs else None
-    checks.append(_inputs(out, summary, faults, read, progress, asked_for=inputs))
     asked = service or (None if collection is None else CollectionAsked(collection))
-    who = "the data folder" if service is None else "the service"
-    checked, compared = _sample(faults, summary, asked, who, again)
+    who = _Who(asked, "the data folder" if service is None else "the service", summary)
+    checks += [
+        *_tables(faults),
+        _summary(faults, summary, who, collection),
+        check_report(out, summary),
+    ]
+    again, no_gallery = None, _NO_GALLERY
+    try:
+        limits = settings_of(summary).limits
+        if names := gallery or told:
+            again = GalleryAgain(names, limits, download, told_by=not gallery)
+    except RunError as exc:
+        no_gallery = str(exc)
+    read = again if inputs else None
+    why_not = no_gallery if inputs else "that was not asked for"
+    checks.append(_inputs(out, summary, faults, read, why_not, progress))
+    checks.append(_records(out, collection, who))
+    checked, compared = _sample(faults, summary, who, again or no_gallery)
     return Verification(
         checks=(*checks, checked, *last),
         sampled=len(faults.sample),
-        compared=compared.same + len(compared.moved),
+        compared=compared.done,
         largest=compared.largest,
     )
+
+
+class _Who:
+    """Who is asked, and whether that is what the audit was made with.
+
+    Attributes:
+        asked: None where there is none.
+        name: for people.
+        facts: as `Collection.facts`.
+        why_other: why answers of today prove nothing; '' where they do.
+
+    Raises:
+        RunError: a service that is an older attrib.
+    """
+
+    def __init__(self, asked: Asked | None, name: str, summary: Mapping[str, Any]) -> None:
+        self.asked = asked
+        self.name = name
+        self.facts: Mapping[str, Any] = {}
+        if asked is None:
+            self.why_other = "no data folder was given; --data names it, or --server a service"
+            return
+        self.facts = asked.facts()
+        if missing := [fact for fact in _FACTS if fact not in self.facts]:
+            raise RunError(f"{name} does not tell its {', '.join(missing)}: it is an older attrib")
+        try:
+            self.why_other = why_other(summary, self.facts, name)
+        except (KeyError, TypeError, ValueError):
+            self.why_other = f"{SUMMARY} does not tell of its model and collection"
 
 
 def _chosen(out: Path, sample: int, seed: int) -> set[int]:
@@ -170,15 +219,20 @@ def _signature(out: Path, public_key: Path | None) -> Check:
 
 def _tables(faults: TableFaults) -> list[Check]:
     images = counted_images(faults.images)
+    of_images = Check(
+        "images",
+        "holds",
+        f"{images}: influence and what remains sum to 1 within {ROUNDING:g}, and {IMAGES} follows "
+        f"from {ATTRIBUTIONS}",
+    )
     if faults.wrong_images:
         words = f"{faults.wrong_images:,} of {images} do not hold: {faults.image}"
-    else:
-        words = (
-            f"{images}: influence and what remains sum to 1 within {TOLERANCE:g}, and {IMAGES} "
-            f"follows from {ATTRIBUTIONS}"
-        )
+        of_images = replace(of_images, state="fails", words=words)
+    elif not faults.flags_known:
+        words = f"{of_images.words}, but for its flags: their thresholds are not known here"
+        of_images = replace(of_images, state="not checked", words=words)
     return [
-        Check("images", "fails" if faults.wrong_images else "holds", words),
+        of_images,
         Check(
             "shares",
             "fails" if faults.shares else "holds",
@@ -186,14 +240,41 @@ def _tables(faults: TableFaults) -> list[Check]:
             if faults.shares
             else f"{CREATORS} follows from {ATTRIBUTIONS}, intervals and all",
         ),
-        Check(
-            "summary",
-            "fails" if faults.summary else "holds",
-            f"{SUMMARY} does not follow from the tables: {faults.summary}"
-            if faults.summary
-            else f"the totals of {SUMMARY} follow from the tables",
-        ),
     ]
+
+
+def _summary(
+    faults: TableFaults, summary: Mapping[str, Any], who: _Who, collection: Collection | None
+) -> Check:
+    if faults.summary:
+        words = f"{SUMMARY} is not what attrib writes of these tables: {faults.summary}"
+        return Check("summary", "fails", words)
+    if not who.why_other and (fault := told_otherwise(summary, who.facts, who.name)):
+        return Check("summary", "fails", f"{SUMMARY} is not of this collection: {fault}")
+    if why := made_by_another(summary):
+        words = f"{SUMMARY} follows from the tables; what it says of limits and flags was not "
+        return Check("summary", "not checked", f"{words}compared: {why}")
+    words = f"{SUMMARY} follows from the tables; limits and flags are told as this attrib does"
+    if collection is not None and not who.why_other:
+        # Of a backbone that was not measured a threshold must be given: none is usual.
+        with suppress(UsageError):
+            copy_model = settings_of(summary).copy_model
+            usual = thresholds_for(collection.index, collection.model.name, None, copy_model)
+            if given := given_thresholds(summary, usual):
+                words += f"; thresholds are not the usual ones: {given}"
+    return Check("summary", "holds", words)
+
+
+def _records(out: Path, collection: Collection | None, who: _Who) -> Check:
+    if collection is not None:
+        return check_records(out, collection.index, who.why_other)
+    if who.asked is None:
+        return Check("records", "not checked", "no data folder was given; --data names it")
+    words = (
+        "a service tells no training records by themselves: those of the sample are compared with "
+        "its answers, the others were not"
+    )
+    return Check("records", "not checked", words)
 
 
 def _inputs(
@@ -201,11 +282,9 @@ def _inputs(
     summary: Mapping[str, Any],
     faults: TableFaults,
     gallery: GalleryAgain | None,
+    why_not: str,
     progress: Progress | None,
-    *,
-    asked_for: bool,
 ) -> Check:
-    why_not = _NO_GALLERY if asked_for else "that was not asked for"
     try:
         checked = check_inputs(out, summary, faults.inputs_sha256, gallery, why_not, progress)
     except SourceError as exc:
@@ -218,38 +297,28 @@ def _inputs(
 def _sample(
     faults: TableFaults,
     summary: Mapping[str, Any],
-    asked: Asked | None,
-    who: str,
-    gallery: GalleryAgain | None,
+    who: _Who,
+    gallery: GalleryAgain | str,
 ) -> tuple[Check, Compared]:
-    nothing = Compared(0, {}, 0.0, {})
+    """`gallery`: or why there is none."""
 
     def unchecked(why: str) -> tuple[Check, Compared]:
-        return Check("sample", "not checked", f"no image was attributed again: {why}"), nothing
+        return Check("sample", "not checked", f"no image was attributed again: {why}"), Compared()
 
     if not faults.sample:
         return unchecked("no sample was asked for" if faults.images else "there are none")
-    if asked is None:
-        return unchecked("no data folder was given; --data names it, or --server a service")
-    facts = asked.facts()
-    if missing := [name for name in _FACTS if name not in facts]:
-        raise RunError(f"{who} does not tell its {', '.join(missing)}: it is an older attrib")
+    if who.asked is None or who.why_other:
+        return unchecked(who.why_other)
+    if isinstance(gallery, str):
+        return unchecked(gallery)
     try:
-        why = why_other(summary, facts, who)
-    except (KeyError, TypeError, ValueError):
-        why = f"{SUMMARY} does not tell of its model and collection"
-    if why:
-        return unchecked(why)
-    if gallery is None:
-        return unchecked(_NO_GALLERY)
-    try:
-        compared = compare(faults.sample, summary, asked, gallery)
+        compared = compare(faults.sample, summary, who.asked, gallery)
     except SourceError as exc:
         if not gallery.told_by:
             raise
         return unchecked(f"{exc}; --gallery names another gallery")
     except NotAllowedError as exc:
-        return unchecked(f"{who} does not allow what the audit asked: {exc}")
+        return unchecked(f"{who.name} does not allow what the audit asked: {exc}")
     checked = _compared(faults, compared)
     return replace(checked, words=checked.words + _taken_from(gallery)), compared
 
@@ -261,25 +330,39 @@ def _taken_from(gallery: GalleryAgain | None) -> str:
 
 
 def _compared(faults: TableFaults, compared: Compared) -> Check:
-    done = compared.same + len(compared.moved)
     left = ""
     if compared.unread:
         reasons = [f"{name}: {reason}" for name, reason in compared.unread.items()]
         left = f"; {len(reasons)} could not be: {listed(reasons)}"
-    if not done:
-        return Check("sample", "not checked", f"no image was attributed again{left}")
-    size = f"{done:,} of {counted_images(faults.images)}"
+    for what, why in (
+        ("near-copies", compared.no_copies),
+        ("duplicates", compared.no_duplicates),
+    ):
+        if why:
+            left += f"; {what} were not looked for again: {why}"
+    size = f"{compared.done:,} of {counted_images(faults.images)}"
+    said = []
     if compared.moved:
         worst = sorted(compared.moved, key=lambda name: (-compared.moved[name], name))
         named = listed([f"{name} by {compared.moved[name]:.1%}" for name in worst], ", ")
-        words = (
-            f"of {size} attributed again, {len(compared.moved)} moved by more than "
-            f"{SAMPLE_TOLERANCE:.0%} of influence: {named}; the audit was altered, or the "
-            "collection was without its size changing"
+        said.append(
+            f"{len(compared.moved)} moved by more than {SAMPLE_TOLERANCE:.0%} of influence: "
+            f"{named}; the audit was altered, or the collection was without its size changing"
         )
-        return Check("sample", "fails", words + left)
+    if compared.other:
+        name, fault = next(iter(compared.other.items()))
+        differ = "differs" if len(compared.other) == 1 else "differ"
+        said.append(f"{len(compared.other)} {differ}: {name}: {fault}")
+    if said:
+        return Check("sample", "fails", f"of {size} attributed again, {', and '.join(said)}{left}")
+    if not compared.done:
+        return Check("sample", "not checked", f"no image was attributed again{left}")
+    same = ["training records", "similarities", "intervals"]
+    same += [] if compared.no_copies else ["near-copies"]
+    same += [] if compared.no_duplicates else ["duplicates among them"]
     words = (
         f"{size}, drawn at random, were attributed again: none moved by more than "
-        f"{compared.largest:.2g} of influence ({SAMPLE_TOLERANCE:g} would do)"
+        f"{compared.largest:.2g} of influence ({SAMPLE_TOLERANCE:g} would do), and their "
+        f"{', '.join(same[:-1])} and {same[-1]} are as told"
     )
     return Check("sample", "holds", words + left)

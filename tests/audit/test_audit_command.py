@@ -235,7 +235,12 @@ def test_a_service_attributes_the_sample_again(
     result = attrib(*asked, "--server", service)
     assert result.exit_code == local.exit_code == 0, result.stderr
     told = [re.sub(r"[\d.e-]+ of influence", "", text.stdout) for text in (local, result)]
+    told = [re.sub(r"records  .*\n", "", text) for text in told]
     assert told[0] == told[1]  # the same lines, but for the rounding of features
+    assert (
+        "records    not checked  a service tells no training records by themselves: those of the "
+        "sample are compared with its answers, the others were not\n"
+    ) in result.stdout
     assert "sample     holds        5 of 12 images, drawn at random, were attributed" in told[1]
     assert result.stdout.endswith(f"{out} holds, as far as it was checked\n")
 

@@ -55,7 +55,9 @@ def collection(place: Path) -> Iterator[Collection]:
         yield opened
 
 
-ALL_HOLD = dict.fromkeys(["files", "images", "shares", "summary", "inputs", "sample"], "holds")
+ALL_HOLD = dict.fromkeys(
+    ["files", "images", "shares", "summary", "report", "inputs", "records", "sample"], "holds"
+)
 
 
 # -- audits that hold --------------------------------------------------------------------------
@@ -146,6 +148,7 @@ class Facts:
 
     def __init__(self, collection: Collection, **other: Any) -> None:
         self._facts = {**collection.facts(), **other}
+        self.index, self.model = collection.index, collection.model
 
     def facts(self) -> dict[str, Any]:
         return self._facts
@@ -222,9 +225,13 @@ def test_the_command_says_what_was_checked(report: Path) -> None:
         "images.parquet follows from attributions.parquet",
         "shares     holds        creators.parquet follows from attributions.parquet, intervals and "
         "all",
-        "summary    holds        the totals of summary.json follow from the tables",
+        "summary    holds        summary.json follows from the tables; limits and flags are told "
+        "as this attrib does",
+        "report     holds        report.html shows what the tables say; its pictures were not "
+        "compared",
         "inputs     not checked  inputs_sha256 follows from the tables, but the gallery was not "
         "read: no gallery was given; --gallery names it",
+        "records    not checked  no data folder was given; --data names it",
         "sample     not checked  no image was attributed again: no data folder was given; --data "
         "names it, or --server a service",
         f"{report} holds, as far as it was checked",
@@ -235,6 +242,7 @@ def test_the_command_fails_where_the_audit_does(report: Path) -> None:
     (report / "rejects.parquet").unlink()
     done = invoke(report, "--json")
     assert done.exit_code == 1
+    assert done.stderr == ""  # it did what it is for
     found = json.loads(done.stdout)
     assert found["holds"] is False
     assert found["checks"][0] == {

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from verified import alter, audited, states, words
 
+from search.audit.flags import Thresholds
 from search.audit.manifest import write_manifest
 from search.audit.verify import verify
-from search.audit.verify_tables import wrong_with_image
+from search.audit.verify_image import Repeated, wrong_with_image
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,15 @@ def test_a_summary_that_tells_other_totals(report: Path) -> None:
         found = verify(report, None)
         assert states(found)["summary"] == "fails"
         return words(found, "summary").removeprefix(
-            "summary.json does not follow from the tables: "
+            "summary.json is not what attrib writes of these tables: "
         )
 
-    assert said("gallery", rejected=0) == "it tells of 0 rejects, and the table has 1"
-    assert said("totals", images=41) == "its images is 41, and the tables give 40"
-    assert said("totals", remaining_mean=0.0).startswith("its remaining_mean is 0.0, and the ")
-    assert said("totals", flags={}).startswith("its flags is {}, and the tables give {")
+    assert said("gallery", rejected=0) == "its gallery.rejected is 0, and the tables give 1"
+    assert said("totals", images=41) == "its totals.images is 41, and the tables give 40"
+    assert said("totals", remaining_mean=0.0).startswith(
+        "its totals.remaining_mean is 0.0, and the "
+    )
+    assert said("totals", flags={}) == "it has no totals.flags.near-copy"
 
 
 def test_lines_out_of_order_and_tables_that_are_damaged(report: Path) -> None:
@@ -155,17 +158,30 @@ IMAGE = {
     "top_similarity": 0.9,
     "main_creator": "A",
     "main_creator_share": 0.5,
+    "method": "exact",
+    "support": 2,
+    "remaining_low": 0.25,
+    "remaining_high": 0.25,
+    "copy_of": "",
+    "copy_score": None,
+    "duplicate_of": "",
+    "flags": ["one-creator", "one-source"],
 }
 LINES = [
-    {"rank": 1, "training_id": "a", "training_key": "ka", "creator": "A"}
-    | {"influence": 0.5, "similarity": 0.9},
-    {"rank": 2, "training_id": "b", "training_key": "kb", "creator": "B"}
-    | {"influence": 0.25, "similarity": 0.8},
+    {"rank": 1, "training_id": "a", "training_key": "ka", "creator": "A", "method": "exact"}
+    | {"influence": 0.5, "influence_low": 0.5, "influence_high": 0.5, "similarity": 0.9},
+    {"rank": 2, "training_id": "b", "training_key": "kb", "creator": "B", "method": "exact"}
+    | {"influence": 0.25, "influence_low": 0.25, "influence_high": 0.25, "similarity": 0.8},
 ]
+ESTIMATED = {"method": "estimated", "remaining_low": 0.2, "remaining_high": 0.3}
 
 
 def test_an_image_that_follows_from_its_lines() -> None:
-    assert wrong_with_image(IMAGE, LINES) == ""
+    assert wrong_with_image(IMAGE, LINES, Thresholds()) == ""
+    estimated = [{**line, "method": "estimated", "influence_low": 0.1} for line in LINES]
+    assert wrong_with_image({**IMAGE, **ESTIMATED, "support": None}, estimated) == ""
+    copied = {"copy_of": "b", "copy_score": 0.9, "flags": ["near-copy", *IMAGE["flags"]]}
+    assert wrong_with_image({**IMAGE, **copied}, LINES, Thresholds(near_copy=0.9)) == ""
 
 
 @pytest.mark.parametrize(
@@ -187,13 +203,70 @@ def test_an_image_that_follows_from_its_lines() -> None:
         ({}, {"creator": "B"}, "its top source is not that of rank 1"),
         ({"main_creator": "B"}, {}, "its main creator is not the one with the largest share"),
         ({"main_creator_share": 0.6}, {}, "its main creator is not the one with the largest share"),
+        ({}, {"training_id": "b"}, "a training image is there twice"),
+        ({}, {"similarity": float("nan")}, "a similarity is not in -1..1"),
+        ({"method": "guessed"}, {}, "its method is none, or not that of its lines"),
+        ({}, {"method": "estimated"}, "its method is none, or not that of its lines"),
+        ({}, {"influence_low": 0.4}, "its method is exact, and an influence has an interval"),
+        ({"remaining_high": 0.3}, {}, "its method is exact, and an influence has an interval"),
+        ({"support": 1}, {}, "its support is 1, and it has 2 lines"),
+        ({"flags": []}, {}, "its flags are not those of its numbers and the thresholds"),
+        (
+            {"copy_of": "c", "copy_score": 0.9},
+            {},
+            "the training image that it copies is not among its lines",
+        ),
     ],
 )
 def test_what_may_be_wrong_with_an_image(
     image: dict[str, Any], line: dict[str, Any], fault: str
 ) -> None:
-    found = wrong_with_image({**IMAGE, **image}, [{**LINES[0], **line}, LINES[1]])
+    found = wrong_with_image({**IMAGE, **image}, [{**LINES[0], **line}, LINES[1]], Thresholds())
     assert found.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("copied", "score", "fault"),
+    [
+        ("", 0.75, "its copy_score is 0.75, it is not called a near-copy, and near-copies are "),
+        (
+            "a",
+            0.7,
+            "its copy_score is 0.7, it is called a near-copy, and near-copies are from 0.73",
+        ),
+        ("a", None, "its copy_score is none, it is called a near-copy, and near-copies are from "),
+    ],
+)
+def test_near_copies_are_those_from_the_threshold(
+    copied: str, score: float | None, fault: str
+) -> None:
+    image = {**IMAGE, "copy_of": copied, "copy_score": score}
+    found = wrong_with_image(image, LINES, Thresholds(near_copy=0.73))
+    assert found.startswith(fault)
+
+
+def test_an_interval_that_does_not_hold_its_influence() -> None:
+    lines = [{**line, "method": "estimated"} for line in LINES]
+    assert wrong_with_image({**IMAGE, **ESTIMATED}, lines) == ""
+    lines[1]["influence_high"] = 0.2
+    fault = "an interval does not hold its influence"
+    assert wrong_with_image({**IMAGE, **ESTIMATED}, lines) == fault
+
+
+def test_what_may_be_wrong_with_duplicates() -> None:
+    def said(*images: tuple[str, str, str]) -> list[str]:
+        """`images`: name, file, and what it is called a duplicate of."""
+        repeated = Repeated()
+        names = ("image", "sha256", "duplicate_of")
+        return [repeated.wrong(dict(zip(names, image, strict=True))) for image in images]
+
+    assert said(("a", "1", ""), ("b", "1", "a"), ("c", "2", "a"), ("d", "2", "a")) == [""] * 4
+    assert said(("a", "1", ""), ("a", "2", ""))[1] == "it is there twice"
+    no_first = "it is called a duplicate of b, which is no earlier image, or one itself"
+    assert said(("a", "1", "b"), ("b", "2", ""))[0] == no_first
+    assert said(("a", "1", ""), ("b", "2", "a"), ("c", "3", "b"))[2] == no_first
+    no_duplicate = "its file is that of a, which it is not called a duplicate of"
+    assert said(("a", "1", ""), ("b", "1", ""))[1] == no_duplicate
 
 
 def test_ranks_fall_with_influence() -> None:
