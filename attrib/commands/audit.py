@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,7 @@ _BATCH_SIZE = 32
 _MAX_PIXELS = 100_000_000
 _MAX_BYTES = 64 * 1024 * 1024
 _TOP = 10
+_WRONG_CALL = 2
 
 
 class RunOrSubcommand(TyperGroup):
@@ -71,7 +73,16 @@ class RunOrSubcommand(TyperGroup):
         asks_help = args and args[0] in ("-h", "--help")
         if args and (args[0] in self.commands or asks_help):
             return super().make_context(info_name, args, parent, **extra)
+        if args and (meant := self._meant(args[0])):
+            warn(f"there is no gallery {args[0]!r}: did you mean `attrib audit {meant}`?")
+            raise typer.Exit(_WRONG_CALL)
         return self._run.make_context(info_name, args, parent, **extra)
+
+    def _meant(self, word: str) -> str:
+        """The subcommand that a word is a slip of, where it is no file or folder; '' for none."""
+        if word.startswith("-") or Path(word).exists():
+            return ""
+        return next(iter(get_close_matches(word.lower(), self.commands, n=1, cutoff=0.7)), "")
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
         """The subcommand of that name; the run, where the word names none."""
@@ -280,6 +291,7 @@ def audit(
 
 def _show(report: AuditReport) -> None:
     from attrib.console import counted, table
+    from search.audit.flags import FLAGS
 
     summary, out = report.summary, report.out
     totals = summary["totals"]
@@ -301,7 +313,9 @@ def _show(report: AuditReport) -> None:
         f"remaining influence {totals['remaining_mean']:.1%} on average; effective sources "
         f"{totals['effective_sources_median']:.1f} in the median"
     )
-    flags = [[count, summary["flags"][name]["title"]] for name, count in totals["flags"].items()]
+    # The gravest first, as in the report: in the file they are in order of their names.
+    names = sorted(totals["flags"], key=lambda name: [*FLAGS, name].index(name))
+    flags = [[totals["flags"][name], summary["flags"][name]["title"]] for name in names]
     table([("images", "right"), ("flag", "left")], flags)
     _show_creators(out)
     typer.echo("a similarity-based estimate, not a causal proof")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attrib.ending import ends_in_one_line
+from attrib.ending import ends_in_one_line, warn
 from attrib.options import JsonOption
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def payout(
     from search.audit.apportion import parse_amount, parse_currency
     from search.audit.payout import Policy, read_audited, split
     from search.audit.payout_files import payout_record, write_payout
+    from search.audit.payout_names import doubtful_in_words
 
     money = parse_currency(currency)
     units = parse_amount(amount, money, "--amount")
@@ -67,16 +69,18 @@ def payout(
     audited = read_audited(audit)
     made = split(audited.lines, units, money, policy)
     trail = write_payout(made, audited, out)
+    if doubt := doubtful_in_words(made):
+        warn(f"warning: {doubt}")
     if json:
         print_json(payout_record(made, audited))
         return
-    _show(made)
+    _show(made, audited.summary)
     typer.echo(f"{out}, and its audit trail in {trail}")
 
 
-def _show(made: Payout) -> None:
+def _show(made: Payout, summary: Mapping[str, Any]) -> None:
     from attrib.console import counted, table
-    from search.audit.payout import LIMITS
+    from search.audit.payout import limits
 
     money = made.money
     known = [payee for payee in made.payees if payee.kind == "known"]
@@ -107,5 +111,5 @@ def _show(made: Payout) -> None:
         f"{money.text(made.paid)} {money.currency} to {counted(paid, 'payee')}, "
         f"{money.text(made.held)} {money.currency} held back"
     )
-    for line in (*made.policy.words(money), LIMITS):
+    for line in (*made.policy.words(money), limits(summary)):
         typer.echo(line)

@@ -7,9 +7,10 @@ remainders. Equal remainders go by place in the list: the caller's order decides
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import lcm
 
 from ingest.errors import UsageError
@@ -58,18 +59,43 @@ def apportion(units: int, shares: Sequence[Fraction]) -> list[int]:
     return parts
 
 
-def parse_currency(code: str) -> Money:
+def parse_currency(code: str, *, current: bool = True) -> Money:
     """A currency by its code, in capitals or not.
 
+    Args:
+        code: of ISO 4217.
+        current: refuse codes that nobody can be paid in: gold, no currency at all, units of
+            account, and money that was abolished. What is legal tender somewhere, with no end to
+            it, goes by the CLDR of the installed `babel`, and not by today's date.
+
     Raises:
-        UsageError: there is none of that code.
+        UsageError: there is none of that code, or it is not legal tender anywhere.
     """
     from babel.numbers import get_currency_precision, is_currency
 
     currency = code.strip().upper()
     if not is_currency(currency):
         raise UsageError(f"{code!r} is no currency: give its ISO 4217 code, such as EUR or JPY")
+    if current and currency not in _legal_tender():
+        raise UsageError(
+            f"{currency} is legal tender nowhere, or no longer: give the code of money that people "
+            "are paid in, such as EUR or JPY"
+        )
     return Money(currency, get_currency_precision(currency))
+
+
+@cache
+def _legal_tender() -> frozenset[str]:
+    from babel.core import get_global
+
+    by_territory: Mapping[str, Sequence[tuple[str, object, object, bool]]]
+    by_territory = get_global("territory_currencies")
+    return frozenset(
+        code
+        for currencies in by_territory.values()
+        for code, _, until, tender in currencies
+        if tender and until is None
+    )
 
 
 def parse_amount(text: str, money: Money, option: str, *, zero: bool = False) -> int:

@@ -14,17 +14,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ingest.errors import UsageError
+from ingest.errors import RunError, UsageError
 from search.audit.diff_images import CompareImages, Image
 from search.audit.diff_words import differences
 from search.audit.finished import read_summary
-from search.audit.manifest import read_manifest
+from search.audit.manifest import check_file, read_manifest
 from search.audit.resampling import SEED, Resampled
 from search.audit.shares import FIELDS
+from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, REJECTS, SUMMARY
 
 __all__ = ["AuditDiff", "Moved", "Mover", "diff"]
 
 _ENOUGH = 6  # images
+_TABLES = (ATTRIBUTIONS, IMAGES, CREATORS, REJECTS, SUMMARY)
 _UNIT = 1 << 62  # shares are summed as whole numbers of 1 / this
 
 Value: TypeAlias = tuple[str, str]
@@ -115,14 +117,19 @@ def diff(a: Path, b: Path, *, by: str = "creator", top: int = 20) -> AuditDiff:
 
     Raises:
         UsageError: a field that shares cannot be summed by, or `top` below 0.
-        RunError: one is no finished audit, or a damaged one.
+        RunError: one is no finished audit, or its tables are not those of its manifest.
     """
     if by not in FIELDS:
         raise UsageError(f"shares cannot be summed by {by!r}, only by {', '.join(FIELDS)}")
     if top < 0:
         raise UsageError(f"--top must be at least 0, not {top}")
     for out in (a, b):
-        read_manifest(out)
+        manifest = read_manifest(out)
+        for name in _TABLES:
+            if wrong := check_file(out, name, manifest.files[name]):
+                raise RunError(
+                    f"{out} cannot be compared: {wrong}; see `attrib audit verify {out}`"
+                )
     words = differences(read_summary(a), read_summary(b))
     summed = _Summed(top)
     with CompareImages(a, b, by) as images:

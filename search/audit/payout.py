@@ -20,13 +20,26 @@ from search.audit.finished import read_creators, read_summary
 from search.audit.manifest import check_file, read_manifest
 from search.audit.tables import CREATORS, SUMMARY
 
-__all__ = ["LIMITS", "Audited", "Handling", "Payee", "Payout", "Policy", "read_audited", "split"]
+__all__ = [
+    "Audited",
+    "Handling",
+    "Payee",
+    "Payout",
+    "Policy",
+    "is_calibrated",
+    "limits",
+    "read_audited",
+    "split",
+]
 
 Handling: TypeAlias = Literal["hold", "pro-rata"]
 
-LIMITS = (
+_LIMITS = (
     "A similarity-based estimate, not a causal proof: shares say how similar training images are "
-    "to the generated ones, calibrated, and not what the generator would have made without them."
+    "to the generated ones, {}, and not what the generator would have made without them."
+)
+_UNCALIBRATED = (
+    "uncalibrated (nothing was fitted: how fast influence falls with similarity is a default)"
 )
 
 _ROUNDING = 1e-6
@@ -106,7 +119,8 @@ class Payout:
         money: the currency.
         amount: minor units; the sum of all that is paid and held.
         policy: how it was split.
-        payees: known ones, the largest part first; then unknown, then remaining.
+        payees: known ones, the largest amount first, among equal amounts the largest share, and
+            then by name; then unknown, then remaining.
     """
 
     money: Money
@@ -153,6 +167,17 @@ def read_audited(out: Path) -> Audited:
     return Audited(read_creators(out), read_summary(out), manifest.sha256)
 
 
+def limits(summary: Mapping[str, Any]) -> str:
+    """What the shares of an audit are and are not, as a sentence for those who are paid by them."""
+    return _LIMITS.format("calibrated" if is_calibrated(summary) else _UNCALIBRATED)
+
+
+def is_calibrated(summary: Mapping[str, Any]) -> bool:
+    """Whether the audit's calibrator was ever fitted."""
+    calibrator = summary.get("calibrator")
+    return isinstance(calibrator, Mapping) and bool(calibrator.get("fitted_on"))
+
+
 def split(lines: Sequence[Mapping[str, Any]], amount: int, money: Money, policy: Policy) -> Payout:
     """Split `amount` minor units by the shares of one field.
 
@@ -172,7 +197,8 @@ def split(lines: Sequence[Mapping[str, Any]], amount: int, money: Money, policy:
         for line, part, unit in zip(chosen, parts, units, strict=True)
     ]
     known = [payee for payee in payees if payee.kind == "known"]
-    known.sort(key=lambda payee: -(payee.paid + payee.held))  # stable: equal ones stay by name
+    # Stable: equal ones stay by name.
+    known.sort(key=lambda payee: (-(payee.paid + payee.held), -payee.share))
     return Payout(money, amount, policy, (*known, *payees[len(known) :]))
 
 
@@ -183,8 +209,8 @@ def _chosen(lines: Sequence[Mapping[str, Any]], by: str) -> list[Mapping[str, An
         raise RunError("the audit is of no images: there is nothing to split by")
     if by not in fields:
         raise UsageError(
-            f"the audit has no shares by {by!r}, only by {', '.join(fields)}: run `attrib audit` "
-            f"with --by {by}"
+            f"the audit has no shares by {by!r}, only by {', '.join(fields)}: `attrib audit --by "
+            "FIELD` sums by any other field of the training images"
         )
     kinds = ("known", "unknown", "remaining")
     chosen = [line for line in lines if line["field"] == by]

@@ -11,13 +11,15 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ingest.errors import UsageError
 from search.audit.csv_cells import safe_cell
-from search.audit.payout import LIMITS, Audited, Payee, Payout
+from search.audit.payout import Audited, Payee, Payout, is_calibrated, limits
 from search.audit.payout_found import COLUMNS, PARTIAL, PAYOUT_SCHEMA, is_payout_table, read_trail
+from search.audit.payout_names import doubtful
 from search.folder import writing
 
 __all__ = ["COLUMNS", "PAYOUT_SCHEMA", "payout_csv", "payout_record", "write_payout"]
@@ -28,12 +30,16 @@ _BASIS = "similarity-based estimate, not a causal proof"
 def write_payout(payout: Payout, audited: Audited, path: Path) -> Path:
     """Write the CSV to `path`, and its trail beside it as .json; returns the latter's path.
 
-    Same audit, amount and policy: same bytes. Each file is replaced whole, and only by a payout.
+    Same audit, amount and policy: same bytes. Each file is replaced whole, and only by a payout;
+    both are written before one of them is.
 
     Raises:
-        UsageError: `path` ends in .json, or one of the two would take the place of another file.
+        UsageError: `path` is a folder or ends in .json, or one of the two files would take the
+            place of another file.
         DataFolderError: the disk refuses.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name the CSV file with --out, such as payout.csv")
     beside = path.with_suffix(".json")
     if beside == path:
         raise UsageError(f"{path} names the CSV file: its trail goes into {path.name} beside it")
@@ -41,7 +47,7 @@ def write_payout(payout: Payout, audited: Audited, path: Path) -> Path:
         (path, is_payout_table(path)),
         (beside, read_trail(beside) is not None),
     ):
-        if not is_ours and place.is_file() and place.stat().st_size:
+        if not is_ours and (place.is_dir() or (place.is_file() and place.stat().st_size)):
             raise UsageError(
                 f"{place} is no payout's file, or was changed since, and would be replaced: choose "
                 "another name with --out"
@@ -49,11 +55,20 @@ def write_payout(payout: Payout, audited: Audited, path: Path) -> Path:
     table = payout_csv(payout, audited)
     record = {"csv_sha256": hashlib.sha256(table).hexdigest(), **payout_record(payout, audited)}
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    contents = {beside: text.encode(), path: table}
+    partials = {place: place.with_name(f".{place.name}{PARTIAL}") for place in contents}
     with writing(path.parent):
-        for target, content in ((beside, text.encode()), (path, table)):
-            partial = target.with_name(f".{target.name}{PARTIAL}")
-            partial.write_bytes(content)
-            partial.replace(target)
+        try:
+            # Both first: a trail alone would be that of a payout that never was.
+            for place, content in contents.items():
+                partials[place].write_bytes(content)
+            for place, partial in partials.items():
+                partial.replace(place)
+        except BaseException:
+            for partial in partials.values():
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+            raise
     return beside
 
 
@@ -62,6 +77,7 @@ def payout_csv(payout: Payout, audited: Audited) -> bytes:
 
     `name` is made safe by `safe_cell`; the sums of `paid` and `held_back` are the amount.
     """
+    basis = _BASIS if is_calibrated(audited.summary) else f"uncalibrated {_BASIS}"
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -78,7 +94,7 @@ def payout_csv(payout: Payout, audited: Audited) -> bytes:
                 payout.money.text(payee.held),
                 payout.money.currency,
                 payee.reason,
-                _BASIS,
+                basis,
                 audited.manifest_sha256,
             ]
         )
@@ -90,7 +106,7 @@ def payout_record(payout: Payout, audited: Audited) -> dict[str, Any]:
     money, policy, summary = payout.money, payout.policy, audited.summary
     return {
         "schema": PAYOUT_SCHEMA,
-        "limits": LIMITS,
+        "limits": limits(summary),
         "audit": {
             "manifest_sha256": audited.manifest_sha256,
             **{
@@ -111,6 +127,7 @@ def payout_record(payout: Payout, audited: Audited) -> dict[str, Any]:
             "words": policy.words(money),
         },
         "payees": [_payee_record(payee, payout) for payee in payout.payees],
+        "doubtful_names": [payee.name for payee in doubtful(payout)],
     }
 
 

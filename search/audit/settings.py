@@ -28,7 +28,7 @@ class AuditSettings:
         by: fields that influence is summed by, see `search.audit.shares.FIELDS`.
         without: training images that are left out, as if they were not in the collection.
         exact: compare with every training image.
-        copy_model: backbone that near-copies are looked for with; '' for the similarity alone.
+        copy_model: backbone that near-copies are looked for with; '' for the score of edges.
         precision: that the backbone is asked to work at, see `embed.embedder.Embedder`.
         thresholds: of the flags.
         part_size: images of a part; what is lost at most when the process is killed.

@@ -80,7 +80,7 @@ def _checked(out: Path, manifest: Manifest, payout: FoundPayout) -> tuple[State,
 
 def _follows(out: Path, record: Mapping[str, Any]) -> bool:
     """Whether the audit, split again by what the trail says, gives the trail and its table."""
-    money = parse_currency(record["currency"])
+    money = parse_currency(record["currency"], current=False)
     told = record["policy"]
     floor = parse_amount(told["floor"], money, "the floor", zero=True)
     for name in ("remaining", "unknown"):

@@ -182,6 +182,32 @@ def test_help_is_that_of_the_run_and_names_the_subcommands() -> None:
         assert "--without FIELD=VALUE" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"), [("verfy", "verify"), ("Verify", "verify"), ("dif", "diff")]
+)
+def test_a_slip_of_a_subcommand_is_told(
+    word: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = attrib("audit", word, "report/")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"attrib: there is no gallery {word!r}: did you mean `attrib audit {meant}`?\n"
+    )
+    Path(word).mkdir()  # a gallery may be called so
+    assert "Missing option '--out'" in attrib("audit", word, "report/").stderr
+
+
+def test_flags_are_told_in_the_order_of_the_report(
+    data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    result = attrib("audit", gallery, "--data", data, "--out", tmp_path / "out")
+    titles = ["Near-copy", "One source", "One creator", "Nothing close", "Duplicate"]
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    first = next(place for place, line in enumerate(lines) if line.endswith("Near-copy"))
+    assert [line.split(maxsplit=1)[1] for line in lines[first : first + 5]] == titles
+
+
 # -- over a service ----------------------------------------------------------------------------
 
 

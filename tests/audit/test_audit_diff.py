@@ -142,6 +142,7 @@ def test_the_same_name_with_another_file_is_not_compared(tmp_path: Path) -> None
     rows = pq.read_table(b / "images.parquet").to_pylist()
     rows[0]["sha256"] = "other"
     pq.write_table(pa.Table.from_pylist(rows, images_schema()), b / "images.parquet")
+    write_manifest(b)
     found = diff(a, b)
     assert (found.common, found.changed, found.only_a, found.only_b) == (1, 1, 0, 0)
     assert {one.change for one in found.moved} == {0.0}
@@ -294,5 +295,28 @@ def test_wrong_calls(place: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     done = invoke(place / "before", tmp_path / "after")
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"attrib: {path} is damaged: ")
-    assert done.stderr.count("\n") == 1
+    size = path.stat().st_size
+    assert done.stderr == (
+        f"attrib: {tmp_path / 'after'} cannot be compared: attributions.parquet has {size:,} "
+        f"bytes, not the {size + 8:,} of the manifest; see `attrib audit verify "
+        f"{tmp_path / 'after'}`\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["images", "creators", "rejects", "attributions", "summary"])
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_altered_audits_are_not_compared(tmp_path: Path, which: str, name: str) -> None:
+    for when in ("before", "after"):
+        made(tmp_path / when, {"x": [("1", "A", 1.0)]})
+    path = tmp_path / which / (name + (".json" if name == "summary" else ".parquet"))
+    content = path.read_bytes()
+    for other in (content + b"junk", bytes([content[0] ^ 1]) + content[1:]):
+        path.write_bytes(other)
+        done = invoke(tmp_path / "before", tmp_path / "after")
+        assert done.exit_code == 1
+        assert done.stderr.startswith(
+            f"attrib: {tmp_path / which} cannot be compared: {path.name} "
+        )
+        assert done.stderr.count("\n") == 1
+    path.write_bytes(content)
+    assert invoke(tmp_path / "before", tmp_path / "after").exit_code == 0

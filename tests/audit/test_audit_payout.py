@@ -26,7 +26,8 @@ from search.audit.apportion import Money, apportion, parse_amount, parse_currenc
 from search.audit.csv_cells import original, safe_cell
 from search.audit.manifest import read_manifest, write_manifest
 from search.audit.payout import Audited, Handling, Policy, read_audited, split
-from search.audit.payout_files import COLUMNS, payout_csv, write_payout
+from search.audit.payout_files import COLUMNS, payout_csv, payout_record, write_payout
+from search.audit.payout_names import looks_like_nobody
 from search.audit.tables import creators_schema
 
 EUR = Money("EUR", 2)
@@ -139,7 +140,7 @@ def test_payouts_and_what_is_held_back_sum_to_the_amount(drawn: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "decimals"), [("EUR", 2), ("jpy", 0), ("KWD", 3), ("CLF", 4), (" usd ", 2)]
+    ("code", "decimals"), [("EUR", 2), ("jpy", 0), ("KWD", 3), ("XOF", 0), (" usd ", 2)]
 )
 def test_minor_units_are_those_of_the_currency(code: str, decimals: int) -> None:
     assert parse_currency(code) == Money(code.strip().upper(), decimals)
@@ -190,6 +191,18 @@ def test_no_currency(code: str) -> None:
     )
 
 
+@pytest.mark.parametrize("code", ["XXX", "XAU", "dem", "HRK", "XDR", "CLF", "XTS", "USN"])
+def test_codes_that_nobody_can_be_paid_in(code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_currency(code)
+    assert str(caught.value) == (
+        f"{code.upper()} is legal tender nowhere, or no longer: give the code of money that people "
+        "are paid in, such as EUR or JPY"
+    )
+    # What was paid in it before it was abolished can still be looked at.
+    assert parse_currency(code, current=False).currency == code.upper()
+
+
 HARMFUL = [
     "=HYPERLINK(\"https://evil.example\")",
     "+1+cmd|' /C calc'!A0",
@@ -232,7 +245,9 @@ def test_cells_can_be_turned_back(name: str) -> None:
 
 
 def audited(found: list[Any]) -> Audited:
-    return Audited(found, {"schema": "attrib-audit/1"}, "m" * 64)
+    calibrator = {"tau": 0.05, "b": 0.0, "fitted_on": "cases of the tests"}
+    summary = {"schema": "attrib-audit/1", "calibrator": calibrator}
+    return Audited(found, summary, "m" * 64)
 
 
 def test_the_csv_opens_and_sums_up() -> None:
@@ -268,8 +283,8 @@ def test_no_shares_to_split_by() -> None:
     with pytest.raises(UsageError) as caught:
         split(lines({"A": 1.0}), 100, EUR, Policy(by="licence"))
     assert str(caught.value) == (
-        "the audit has no shares by 'licence', only by creator: run `attrib audit` with "
-        "--by licence"
+        "the audit has no shares by 'licence', only by creator: `attrib audit --by FIELD` sums by "
+        "any other field of the training images"
     )
 
 
@@ -337,6 +352,11 @@ def test_other_fields_and_no_decimals(report: Path, invoke: Callable[..., Any]) 
         (["--amount", "5", "--currency", "XYZ"], 2, None),
         (["--amount", "5", "--currency", "EUR", "--by", "url"], 2, None),
         (
+            ["--amount", "5", "--currency", "EUR", "--out", "."],
+            2,
+            ". is a folder: name the CSV file with --out, such as payout.csv",
+        ),
+        (
             ["--amount", "5", "--currency", "EUR", "--out", "p.json"],
             2,
             "p.json names the CSV file: its trail goes into p.json beside it",
@@ -379,3 +399,118 @@ def test_a_disk_that_refuses(report: Path, tmp_path: Path) -> None:
     made = split(found.lines, 100, EUR, Policy())
     with pytest.raises(DataFolderError, match="cannot write to"):
         write_payout(made, found, tmp_path / "nowhere" / "payout.csv")
+
+
+def test_a_folder_is_no_file_and_nothing_is_left(
+    report: Path, tmp_path: Path, invoke: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = invoke(report, "--amount", "5", "--currency", "EUR", "--out", folder)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"attrib: {folder} is a folder: name the CSV file with --out, such as payout.csv\n",
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "payout.json").mkdir()
+    done = invoke(report, "--amount", "5", "--currency", "EUR")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("attrib: payout.json is no payout's file")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "payout.json"])
+
+
+def test_of_a_payout_that_cannot_be_written_nothing_is_left(report: Path, tmp_path: Path) -> None:
+    found = read_audited(report)
+    made = split(found.lines, 100, EUR, Policy())
+    out = tmp_path / "paid"
+    out.mkdir()
+    # The trail comes first, and the table's place is taken: by a folder where it is written.
+    (out / ".payout.csv.payout-partial").mkdir()
+    with pytest.raises(DataFolderError, match=f"cannot write to {out}: Is a directory"):
+        write_payout(made, found, out / "payout.csv")
+    assert [path.name for path in out.iterdir()] == [".payout.csv.payout-partial"]
+
+
+NOBODY = ["unknown", "Anonymous", "(Unknown)", "Unknown Artist", "various authors", "N/A", "???"]
+NOBODY += ["HASH(0x8a4563c)", "&Aacute;ki G. Karlsson", "Johann&#233;s", "no_name", "<null>", " - "]
+SOMEBODY = ["Anon Y. Mous", "Nan Goldin", "AT&T", "Smith &Sons; Ltd", "林 和", "A. Unknown-Jones"]
+SOMEBODY += ["Author Ann", "Hash (0x1)", "7"]
+
+
+@pytest.mark.parametrize("name", NOBODY)
+def test_names_that_look_like_nobodys(name: str) -> None:
+    assert looks_like_nobody(name)
+
+
+@pytest.mark.parametrize("name", SOMEBODY)
+def test_names_that_may_be_somebodys(name: str) -> None:
+    assert not looks_like_nobody(name)
+
+
+def test_doubtful_names_are_told_of_and_paid(tmp_path: Path, invoke: Callable[..., Any]) -> None:
+    names = ["unknown", "HASH(0x8a4563c)", "&Aacute;ki", "anonymous", "Ann"]
+    records = [
+        {"key": f"{n}", "dataset": "d", "creator": name, "licence": "", "url": "", "path": f"{n}"}
+        | {"caption": "", "sha256": f"{n}"}
+        for n, name in enumerate(names)
+    ]
+    out = make_audit(tmp_path / "report", 12, 3, records=records)
+    write_manifest(out)
+    done = invoke(out, "--amount", "1000", "--currency", "EUR", "--json")
+    record = json.loads(done.stdout)
+    paid = {payee["name"]: Fraction(payee["paid"]) for payee in record["payees"]}
+    assert all(paid[name] > 0 for name in names)
+    told = [payee["name"] for payee in record["payees"] if payee["name"] in names[:4]]
+    assert record["doubtful_names"] == told
+    assert done.stderr == (
+        "attrib: warning: 4 names look like nobody's and come to "
+        f"{float(sum(paid[name] for name in told)):.2f} EUR: "
+        f"{', '.join(map(repr, told[:3]))} and 1 more; correct them in the collection and audit "
+        "again, or see to it yourself\n"
+    )
+    assert json.loads((tmp_path / "payout.json").read_text("utf-8"))["doubtful_names"] == told
+
+
+def test_nothing_is_said_of_ordinary_names(tmp_path: Path, invoke: Callable[..., Any]) -> None:
+    out = make_audit(tmp_path / "report", 12, 3)
+    write_manifest(out)
+    done = invoke(out, "--amount", "1000", "--currency", "EUR")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "payout.json").read_text("utf-8"))["doubtful_names"] == []
+
+
+def test_equal_amounts_go_by_share_and_then_by_name() -> None:
+    # 5.00 EUR: 49.05 and 49.2 cents are both 49, of which the larger share stands first.
+    shares = {"A": 0.0981, "B": 0.0984, "D": 0.0984, "C": 0.0984, "E": 0.6067}
+    made = split(lines(shares), 500, EUR, Policy())
+    assert [(payee.name, payee.paid) for payee in made.payees[:5]] == [
+        *(("E", 304), ("B", 49), ("C", 49), ("D", 49), ("A", 49)),
+    ]
+
+
+@pytest.mark.parametrize("calibrator", [{"tau": 0.05, "b": 0.0, "fitted_on": ""}, {}, None])
+def test_what_was_never_fitted_is_not_called_calibrated(calibrator: Any) -> None:
+    found = lines({"A": 1.0})
+    made = split(found, 100, EUR, Policy())
+    unfitted = Audited(found, {"calibrator": calibrator}, "m" * 64)
+    record, fitted = payout_record(made, unfitted), payout_record(made, audited(found))
+    assert "to the generated ones, calibrated, and not what" in fitted["limits"]
+    assert "to the generated ones, uncalibrated (nothing was fitted: " in record["limits"]
+    content = payout_csv(made, unfitted).decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    assert {row["basis"] for row in rows} == {
+        "uncalibrated similarity-based estimate, not a causal proof"
+    }
+
+
+def test_the_command_says_that_it_is_uncalibrated(
+    report: Path, tmp_path: Path, invoke: Callable[..., Any]
+) -> None:
+    path = report / "summary.json"
+    summary = json.loads(path.read_text("utf-8"))
+    summary["calibrator"]["fitted_on"] = ""
+    path.write_text(json.dumps(summary), "utf-8")
+    write_manifest(report)
+    done = invoke(report, "--amount", "5", "--currency", "EUR")
+    assert "to the generated ones, uncalibrated (" in done.stdout
