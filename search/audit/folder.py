@@ -23,6 +23,8 @@ from filelock import FileLock, Timeout
 from ingest.errors import DataFolderBusyError, DataFolderError, SourceError, UsageError
 from ingest.source import Source, TarSource
 from ingest.storage import is_remote
+from search.audit.check import listed
+from search.audit.manifest import damage
 from search.audit.parts import PartsFolder
 from search.audit.payout_found import payout_file_names
 from search.audit.sign import SIGNATURE, SIGNATURE_PARTIAL
@@ -109,13 +111,15 @@ class AuditFolder:
 
         Raises:
             UsageError: what was begun or finished here is of something else.
-            DataFolderError: the disk refuses; what was begun cannot be read.
+            DataFolderError: the disk refuses; what was begun cannot be read; files of what was
+                finished are gone.
         """
         with writing(self.out):
             if restart:
                 self.clear()
             elif (finished := self._plan(self.out / ".plan.json")) is not None:
                 self._require_same(finished, plan, "holds a finished audit")
+                self._require_whole()
                 return True
             elif (begun := self._plan(self._work / "plan.json")) is not None:
                 self._require_same(begun, plan, "holds an audit that was begun")
@@ -187,6 +191,15 @@ class AuditFolder:
                 f"{self.out} {what}, and since then there is another "
                 f"{' and another '.join(changed) or 'version of attrib'}; --restart begins anew, "
                 "--out takes another folder"
+            )
+
+    def _require_whole(self) -> None:
+        # What is missing could be made from the gallery alone, which is the whole work again; and
+        # what was changed is somebody's doing, which is not to be undone without a word.
+        if found := damage(self.out):
+            raise DataFolderError(
+                f"{self.out} holds this audit, finished, but {listed(found)}: --restart makes it "
+                "anew, --out takes another folder"
             )
 
 

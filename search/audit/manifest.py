@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "Manifest",
     "check_file",
+    "damage",
     "file_sha256",
     "read_manifest",
     "write_manifest",
@@ -114,6 +115,26 @@ def check_file(out: Path, name: str, entry: Entry) -> str:
     except (OSError, RunError) as exc:
         return f"{name} cannot be read: {exc}"
     return ""
+
+
+def damage(out: Path) -> list[str]:
+    """What is missing of a finished audit, or of another size than its manifest says, in words.
+
+    Contents are not read: `attrib audit verify` does.
+    """
+    try:
+        manifest = read_manifest(out)
+    except RunError:
+        path = out / MANIFEST
+        return [f"{MANIFEST} is {'damaged' if path.is_file() else 'missing'}"]
+    found = []
+    for name, entry in manifest.files.items():
+        path = out / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif (size := path.stat().st_size) != entry.bytes:
+            found.append(f"{name} has {size:,} bytes, not {entry.bytes:,}")
+    return found
 
 
 def file_sha256(path: Path) -> str:

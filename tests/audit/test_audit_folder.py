@@ -11,15 +11,17 @@ from programs import script
 from search.audit.folder import AuditFolder
 from search.audit.sign import SIGNATURE_PARTIAL
 
-# Writes an audit of two files and a folder; `os._exit` before the n-th change stands for the kill.
+# Writes an audit of small files; `os._exit` before the n-th change stands for the kill.
 _PROGRAM = """
 import os, sys
 from pathlib import Path
 from search.audit.folder import AuditFolder
+from search.audit.manifest import write_manifest
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"}
 out = Path(sys.argv[1])
 plan = {"gallery": "of this test"}
+TABLES = ("attributions", "creators", "images", "rejects")
 
 def audit(folder, again):
     folder.check([])
@@ -29,8 +31,11 @@ def audit(folder, again):
             return
         (folder.whole / "report-data").mkdir(parents=True, exist_ok=True)
         (folder.whole / "report-data" / "1.js").write_text("1")
+        for name in TABLES:
+            (folder.whole / f"{name}.parquet").write_text(name)
         (folder.whole / "summary.json").write_text("{}")
         (folder.whole / "report.html").write_text("<html>")
+        write_manifest(folder.whole)
         folder.finish(plan)
 
 def is_change(event, arguments):
@@ -70,6 +75,10 @@ while True:
 """
 
 
+_TOP = ["attributions.parquet", "creators.parquet", "images.parquet", "manifest.json"]
+_TOP += ["rejects.parquet", "report-data", "report.html", "summary.json"]
+
+
 @pytest.mark.parametrize("how", ["once", "restart"])
 def test_killed_before_each_change_the_same_call_goes_on(how: str, tmp_path: Path) -> None:
     with script(_PROGRAM, tmp_path, how) as program:
@@ -79,21 +88,12 @@ def test_killed_before_each_change_the_same_call_goes_on(how: str, tmp_path: Pat
     assert last.startswith("0 ")
     assert all(line.startswith("9") for line in killed)
     # Among them the one at which the finished audit's mark was half-written.
-    assert any(
-        line.split()[1:] == [".work", "report-data", "report.html", "summary.json"]
-        for line in killed
-    )
+    assert any(line.split()[1:] == [".work", *_TOP] for line in killed)
     assert len(killed) > 15
     for n in range(1, len(killed) + 2):
         folder = tmp_path / str(n)
         names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*"))]
-        assert names == [
-            ".plan.json",
-            "report-data",
-            "report-data/1.js",
-            "report.html",
-            "summary.json",
-        ]
+        assert names == sorted([".plan.json", *_TOP, "report-data/1.js"])
         assert json.loads((folder / ".plan.json").read_text()) == {"gallery": "of this test"}
 
 

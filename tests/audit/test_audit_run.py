@@ -343,6 +343,41 @@ def test_a_folder_in_the_gallery_is_refused(data: Path, gallery: Path) -> None:
             audit(data, [gallery], out)
 
 
+def test_a_finished_audit_that_lost_files_is_not_called_finished(
+    data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    audit(data, [gallery], out)
+    whole = contents(out)
+
+    def told() -> str:
+        before = contents(out)
+        with pytest.raises(DataFolderError) as refused:
+            audit(data, [gallery], out)
+        after = contents(out)
+        for found in (before, after):
+            found.pop(".work/lock", None)
+        assert after == before
+        return str(refused.value)
+
+    here, advice = f"{out} holds this audit, finished, but", "--restart makes it anew, --out takes"
+    advice += " another folder"
+    for name in ("report.html", "creators.parquet", "manifest.json"):
+        (out / name).unlink()
+        assert told() == f"{here} {name} is missing: {advice}"
+        (out / name).write_bytes(whole[name])
+    size = len(whole["summary.json"])
+    (out / "summary.json").write_bytes(whole["summary.json"] + b"  ")
+    (out / "rejects.parquet").unlink()
+    changed = f"summary.json has {size + 2:,} bytes, not {size:,}"
+    assert told() == f"{here} rejects.parquet is missing; {changed}: {advice}"
+    (out / "manifest.json").write_bytes(b"{")
+    assert told() == f"{here} manifest.json is damaged: {advice}"
+    audit(data, [gallery], out, restart=True)
+    assert contents(out) == whole
+    assert audit(data, [gallery], out).was_finished
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
