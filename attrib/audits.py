@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from PIL import Image
 
 from attrib.client import Connected, connect
 from embed.registry import find_model
 from ingest.download_settings import DownloadSettings
-from ingest.errors import ImageError, ModelMismatchError, RunError, UsageError
+from ingest.errors import ImageError, ModelMismatchError, NothingLeftError, RunError, UsageError
 from ingest.source import open_sources
 from search.audit.answers import LocalAnswers
 from search.audit.embedded import EmbeddedElsewhere
 from search.audit.folder import AuditFolder
 from search.audit.gallery import Gallery
+from search.audit.payload_fields import Known
 from search.audit.run import AuditReport, run_audit
 from search.audit.service import ServiceAnswers
 from search.audit.settings import AuditSettings
@@ -24,7 +27,6 @@ from search.collection import Collection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from attrib.through_workers import ThroughWorkers
     from embed.embedder import Precision
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ServiceAnswerer", "audit_gallery"]
 
-_AT_ONCE = 8  # thumbnails that a service is asked for at a time: most of it is waiting
+_AT_ONCE = 8  # that a service is asked for at a time: most of it is waiting
+_KEPT = 20_000  # payloads; of about 2 KB each
 
 
 def audit_gallery(
@@ -106,6 +109,11 @@ def audit_gallery(
         return run_audit(cut, answers, Path(out), settings, restart=restart, progress=progress)
 
 
+def _probe() -> Image.Image:
+    """An image to ask with where the answer's rows are of no interest."""
+    return Image.new("RGB", (64, 64), (128, 128, 128))
+
+
 class _ByWorkers:
     """A `search.audit.embedded.EmbedsGallery`."""
 
@@ -150,6 +158,7 @@ class ServiceAnswerer:
 
     def __init__(self, service: Connected) -> None:
         self._service = service
+        self._payloads: dict[str, dict[str, Any] | None] = {}
 
     def facts(self) -> Mapping[str, Any]:
         """As `Answerer.facts`.
@@ -167,6 +176,36 @@ class ServiceAnswerer:
                 "service, or an older one"
             )
         return facts
+
+    def matching(self, where: Mapping[str, Sequence[str]]) -> int:
+        """As `Answerer.matching`: by an answer without them, since reading does not tell more."""
+        images = int(self.facts()["images"])
+        try:
+            (answer,) = self._service.query_many([_probe()], k=1, without=where)
+        except NothingLeftError:
+            return images
+        return max(images - answer.population, 0)
+
+    def known_fields(self, names: Sequence[str]) -> Known:
+        """As `Answerer.known_fields`: by an answer's groups, over all its training images."""
+        missing, looked_at = [], 0
+        for name in names:
+            (answer,) = self._service.query_many([_probe()], k=1, group_by=name)
+            looked_at = sum(group.images for group in answer.groups)
+            if not any(group.value for group in answer.groups):
+                missing.append(name)
+        return Known(tuple(missing), looked_at=looked_at)
+
+    def payloads(self, training_ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """As `Answerer.payloads`. Those asked for last are remembered."""
+        known = self._payloads
+        missing = [id for id in training_ids if id not in known]
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="payloads") as pool:
+            known.update(zip(missing, pool.map(self._service.payload, missing), strict=True))
+        found = [known[id] for id in training_ids]
+        while len(known) > _KEPT:
+            del known[next(iter(known))]
+        return found
 
     def ask(
         self, images: Sequence[bytes], settings: AuditSettings

@@ -55,6 +55,10 @@ class _AgainError(RunError):
         self.pause_s = pause_s
 
 
+class _NoSuchImageError(RunError):
+    """The service has no training image of that id, or no longer."""
+
+
 class Connected:
     """A service that is asked over HTTP. Close it, or use it as a context manager.
 
@@ -179,6 +183,13 @@ class Connected:
         with suppress(RunError):
             return self._again(partial(self._read, f"/v1/images/{training_id}/thumbnail"))
         return None
+
+    def payload(self, training_id: str) -> dict[str, Any] | None:
+        """All that the service knows of a training image, None where there is none."""
+        try:
+            return self._json("GET", f"/v1/images/{training_id}")
+        except _NoSuchImageError:
+            return None
 
     def info(self) -> dict[str, Any]:
         """What the service holds."""
@@ -371,6 +382,8 @@ def _error(problem: Mapping[str, Any], retry_after: str) -> AttribError:
         return ModelMismatchError(detail)
     if kind == "nothing-left":
         return NothingLeftError(detail)
+    if kind == "no-such-image":
+        return _NoSuchImageError(detail)
     if kind in ("key-needed", "read-only-key"):
         return RunError(f"{detail}; set ATTRIB_API_KEY")
     if status in (429, 503):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,7 +134,7 @@ def audit(
         typer.Option(
             metavar="FIELD",
             help="Sum the gallery's influence by this field, too, beside creator, licence and "
-            "dataset. May be repeated.",
+            "dataset: any that the training images' metadata have. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -141,8 +142,9 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="FIELD=VALUE",
-            help="Attribute as if the training images of which field=value holds (creator, "
-            "licence, dataset, ...) were not there. The index is not touched. May be repeated.",
+            help="Attribute as if the training images of which field=value holds (any field; "
+            "over a service creator, licence, dataset, sha256, key) were not there. The index is "
+            "not touched. What no training image has is refused. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -308,7 +310,7 @@ def _show(report: AuditReport) -> None:
     left_out = summary["settings"]["without"]
     if left_out:
         told = ", ".join(f"{name}={value}" for name in left_out for value in left_out[name])
-        typer.echo(f"as if the training images of {told} were not there")
+        typer.echo(f"as if the training images of {told} were not there{_counted(summary)}")
     typer.echo(
         f"remaining influence {totals['remaining_mean']:.1%} on average; effective sources "
         f"{totals['effective_sources_median']:.1f} in the median"
@@ -320,6 +322,21 @@ def _show(report: AuditReport) -> None:
     _show_creators(out)
     typer.echo("a similarity-based estimate, not a causal proof")
     typer.echo(f"report: {out / 'report.html'}")
+
+
+def _counted(summary: Mapping[str, Any]) -> str:
+    """How many training images were left out, where the audit says it."""
+    from attrib.console import counted
+
+    left_out = summary.get("left_out")
+    if left_out is None:  # of an attrib that did not count them
+        return ""
+    conditions = left_out["conditions"]
+    each = ", ".join(f"{one['images']:,} of {one['field']}={one['value']}" for one in conditions)
+    return (
+        f": {counted(left_out['images'], 'training image')} left out"
+        f"{f' ({each})' if len(conditions) > 1 else ''}, {left_out['remaining']:,} remain"
+    )
 
 
 def _show_creators(out: Path) -> None:

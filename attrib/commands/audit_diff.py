@@ -24,7 +24,11 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="AFTER", help="Folder of another one.")],
     by: Annotated[
         str,
-        typer.Option(metavar="FIELD", help="Compare shares by this: creator, licence, dataset ..."),
+        typer.Option(
+            metavar="FIELD",
+            help="Compare shares by this: creator, licence, dataset, ..., or what both audits "
+            "were told with --by.",
+        ),
     ] = "creator",
     top: Annotated[
         int, typer.Option(min=0, help="Lines to show, of shares and of images that moved most.")

@@ -16,12 +16,15 @@ from embed.shards import read_thumbnails
 from search.answer import Attribution
 from search.attribution import Attributor
 from search.audit.derived import thresholds_for
+from search.audit.filters import Filters
 from search.audit.flags import Thresholds
 from search.audit.gallery import Part
+from search.audit.payload_fields import Known, known_fields
 from search.audit.remembered import remembered
 from search.audit.settings import AuditSettings
 from search.audit.sink import PartsSink
 from search.collection import Collection
+from search.index import Payload, Where
 from search.pipeline import DecodePool, Embeds, IngestSettings, Pipeline
 from search.plan import Work
 from search.records import Records
@@ -39,6 +42,22 @@ class Answers(Protocol):
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:
         """Those of the settings, with what only the collection tells."""
+        ...
+
+    def matching(self, where: Where) -> int:
+        """How many training images match a filter.
+
+        Raises:
+            UsageError: a field that cannot be filtered by.
+        """
+        ...
+
+    def known_fields(self, names: Sequence[str]) -> Known:
+        """Which of some fields no training image has a value of."""
+        ...
+
+    def payloads(self, training_ids: Sequence[str]) -> Sequence[Payload | None]:
+        """All that is known of training images, None where one is gone."""
         ...
 
     def take(
@@ -73,6 +92,7 @@ class LocalAnswers:
         self._backbone = backbone
         model = collection.model
         self._index = remembered(collection.index)
+        self._filters = Filters(collection.index)
         self._attributor = Attributor(
             self._index,
             model.name,
@@ -91,6 +111,19 @@ class LocalAnswers:
         return thresholds_for(
             collection.index, collection.model.name, settings.thresholds, settings.copy_model
         )
+
+    def matching(self, where: Where) -> int:
+        """As `Answers.matching`."""
+        return self._filters.count(where)
+
+    def known_fields(self, names: Sequence[str]) -> Known:
+        """As `Answers.known_fields`. All payloads are read where no image has one of them."""
+        index = self._collection.index  # whose payloads are not worth remembering here
+        return known_fields(names, (index.fetch(ids) for ids in index.scroll()))
+
+    def payloads(self, training_ids: Sequence[str]) -> Sequence[Payload | None]:
+        """As `Answers.payloads`."""
+        return self._index.fetch([UUID(id) for id in training_ids])
 
     def take(
         self,
@@ -138,7 +171,7 @@ class LocalAnswers:
             names,
             k=settings.k,
             mass=settings.mass,
-            without=settings.without or None,
+            without=self._filters.indexed(settings.without) or None,
             exact=settings.exact,
         )
 

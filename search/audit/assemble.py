@@ -54,9 +54,10 @@ def assemble(
     alike = iter(find_duplicates(entries, settings.thresholds.duplicate))
     shares = Shares(settings.by, SEED)
     totals = Totals()
+    lines = attributions_schema(parts.fields.names)
     with (
         _Table(whole / IMAGES, images_schema()) as images,
-        _Table(whole / ATTRIBUTIONS, attributions_schema()) as attributions,
+        _Table(whole / ATTRIBUTIONS, lines) as attributions,
         _Table(whole / REJECTS, rejects_schema()) as rejects,
         _Table(whole / CREATORS, creators_schema()) as creators,
     ):
@@ -68,7 +69,7 @@ def assemble(
             totals.reject(clashes)
             finished = _finished(piece.images, alike, settings)
             images.write(finished)
-            attributions.write(piece.attributions.cast(attributions_schema()))
+            attributions.write(piece.attributions.cast(lines))
             totals.add(piece.attributions, finished)
             shares.add(piece.attributions, finished)
         summed = shares.table()

@@ -17,10 +17,10 @@ import numpy as np
 from ingest.errors import RunError, UsageError
 from search.audit.diff_images import CompareImages, Image
 from search.audit.diff_words import differences
-from search.audit.finished import read_summary
+from search.audit.finished import line_fields, read_summary
 from search.audit.manifest import check_file, read_manifest
+from search.audit.payload_fields import name_in_tables
 from search.audit.resampling import SEED, Resampled
-from search.audit.shares import FIELDS
 from search.audit.tables import ATTRIBUTIONS, CREATORS, IMAGES, REJECTS, SUMMARY
 
 __all__ = ["AuditDiff", "Moved", "Mover", "diff"]
@@ -119,8 +119,7 @@ def diff(a: Path, b: Path, *, by: str = "creator", top: int = 20) -> AuditDiff:
         UsageError: a field that shares cannot be summed by, or `top` below 0.
         RunError: one is no finished audit, or its tables are not those of its manifest.
     """
-    if by not in FIELDS:
-        raise UsageError(f"shares cannot be summed by {by!r}, only by {', '.join(FIELDS)}")
+    by = name_in_tables(by)
     if top < 0:
         raise UsageError(f"--top must be at least 0, not {top}")
     for out in (a, b):
@@ -130,6 +129,14 @@ def diff(a: Path, b: Path, *, by: str = "creator", top: int = 20) -> AuditDiff:
                 raise RunError(
                     f"{out} cannot be compared: {wrong}; see `attrib audit verify {out}`"
                 )
+    fields = [line_fields(out) for out in (a, b)]
+    for out, told in zip((a, b), fields, strict=True):
+        if by not in told:
+            both = [field for field in fields[0] if field in fields[1]]
+            raise UsageError(
+                f"shares of {out} cannot be summed by {by!r}, those of both only by "
+                f"{', '.join(both)}: `attrib audit --by FIELD` keeps another one"
+            )
     words = differences(read_summary(a), read_summary(b))
     summed = _Summed(top)
     with CompareImages(a, b, by) as images:

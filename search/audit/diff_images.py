@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.audit.finished import image_batches
+from search.audit.payload_fields import column_of
 
 __all__ = ["CompareImages", "Image"]
 
@@ -114,22 +115,23 @@ class CompareImages:
 
 
 def _images(out: Path, by: str) -> Iterator[list[tuple[str, Image]]]:
-    for batch in image_batches(out, images=_OF_IMAGES, lines=[*_OF_LINES, by]):
+    column = column_of(by)
+    for batch in image_batches(out, images=_OF_IMAGES, lines=[*_OF_LINES, column]):
         of_image: dict[str, list[Mapping[str, Any]]] = {}
         for line in batch.lines.to_pylist():
             of_image.setdefault(line["image"], []).append(line)
         yield [
-            (image["image"], _image(image, of_image.get(image["image"], []), by))
+            (image["image"], _image(image, of_image.get(image["image"], []), column))
             for image in batch.images.to_pylist()
         ]
 
 
-def _image(image: Mapping[str, Any], lines: list[Mapping[str, Any]], by: str) -> Image:
+def _image(image: Mapping[str, Any], lines: list[Mapping[str, Any]], column: str) -> Image:
     values: dict[tuple[str, str], list[float]] = {("remaining", ""): [image["remaining"]]}
     sources: dict[str, float] = {"": image["remaining"]}
     for line in lines:
-        kind = "known" if line[by] else "unknown"
-        values.setdefault((kind, line[by]), []).append(line["influence"])
+        kind = "known" if line[column] else "unknown"
+        values.setdefault((kind, line[column]), []).append(line["influence"])
         sources[line["training_id"]] = line["influence"]
     summed = {value: fsum(parts) for value, parts in values.items()}
     return Image(image["sha256"], image["top_key"], summed, sources)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RunError
+from search.audit.payload_fields import FIELDS, further_columns
 from search.audit.tables import (
     ATTRIBUTIONS,
     CREATORS,
@@ -25,7 +26,14 @@ from search.audit.tables import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ImageBatch", "image_batches", "read_creators", "read_summary", "read_table"]
+__all__ = [
+    "ImageBatch",
+    "image_batches",
+    "line_fields",
+    "read_creators",
+    "read_summary",
+    "read_table",
+]
 
 _LINES = 1 << 16
 _IMAGES = 128  # with up to 1,000 lines each
@@ -88,7 +96,8 @@ def image_batches(
 
     Args:
         out: of the audit.
-        images, lines: columns wanted of either table beside `image`; all by default.
+        images, lines: columns wanted of either table beside `image`; all by default. Of a field
+            the column is `search.audit.payload_fields.column_of`.
 
     Raises:
         RunError: as `read_table`; or lines that do not come in order of the images.
@@ -99,7 +108,9 @@ def image_batches(
         f"{out / ATTRIBUTIONS} has lines of images that are not in {IMAGES}, or not in its order"
     )
     of_images = ["image", *(images_schema().names if images is None else images)]
-    of_lines = ["image", *(attributions_schema().names if lines is None else lines)]
+    if lines is None:
+        lines = attributions_schema(further_columns(_text_columns(out, ATTRIBUTIONS))).names
+    of_lines = ["image", *lines]
     with (
         _opened(out, IMAGES) as image_file,
         _opened(out, ATTRIBUTIONS) as line_file,
@@ -130,6 +141,20 @@ def image_batches(
             yield ImageBatch(table, found)
         if held.num_rows or next(parts, None) is not None:
             raise disordered
+
+
+def line_fields(out: Path) -> tuple[str, ...]:
+    """What the lines of an audit can be summed by.
+
+    Raises:
+        RunError: as `read_table`.
+    """
+    return (*FIELDS, *further_columns(_text_columns(out, ATTRIBUTIONS)))
+
+
+def _text_columns(out: Path, name: str) -> list[str]:
+    with _opened(out, name) as file:
+        return [field.name for field in file.schema_arrow if field.type == "string"]
 
 
 @contextmanager

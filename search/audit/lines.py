@@ -26,12 +26,12 @@ __all__ = ["lines_schema", "lines_table"]
 
 
 @cache
-def lines_schema() -> pa.Schema:
-    """That of the table of attributions, with dictionaries for its texts."""
+def lines_schema(further: tuple[str, ...] = ()) -> pa.Schema:
+    """That of the table of attributions, with dictionaries for its texts; see there."""
     import pyarrow as pa
 
     text = pa.dictionary(pa.int32(), pa.string())
-    fields = attributions_schema()
+    fields = attributions_schema(further)
     return pa.schema([(f.name, text if f.type == pa.string() else f.type) for f in fields])
 
 

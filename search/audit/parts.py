@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.audit.lines import lines_schema
+from search.audit.payload_fields import NO_FIELDS
 from search.audit.tables import (
     ATTRIBUTIONS,
     IMAGES,
@@ -58,10 +59,15 @@ class PartsFolder:
 
     Args:
         root: made when the first part is written.
+
+    Attributes:
+        fields: what is told of training images beyond the usual columns; set before anything is
+            written or read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.fields = NO_FIELDS
 
     def finished(self) -> set[int]:
         """Numbers of the parts that are whole; what is left of others is taken away."""
@@ -99,8 +105,9 @@ class PartsFolder:
                 for group in range(images.num_row_groups):
                     # Of one batch: sharing it out to threads takes longer than reading it.
                     lines = attributions.read_row_group(group, use_threads=False)
-                    if lines.schema != lines_schema():  # an older version began this audit
-                        lines = lines.cast(lines_schema())
+                    schema = lines_schema(self.fields.names)
+                    if lines.schema != schema:  # an older version began this audit
+                        lines = lines.cast(schema)
                     yield Piece(images.read_row_group(group, use_threads=False), lines)
 
     def rejects(self) -> Iterator[pa.Table]:
@@ -141,6 +148,7 @@ class PartWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self._fields = parts.fields
         self._place = parts.at(number)
         self._folder = self._place.with_name(f".{self._place.name}.part")
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -150,7 +158,7 @@ class PartWriter:
             IMAGES: images_schema()
             .append(pa.field(FINGERPRINT, pa.binary()))
             .append(pa.field(LINES, pa.int32())),
-            ATTRIBUTIONS: lines_schema(),
+            ATTRIBUTIONS: lines_schema(parts.fields.names),
             THUMBNAILS: pa.schema([("image", pa.string()), ("thumbnail", pa.binary())]),
         }
         self._opened = ExitStack()
@@ -173,9 +181,14 @@ class PartWriter:
         lines: pa.Table,
         thumbnails: Sequence[bytes],
     ) -> None:
-        """Write a batch: its lines of the table of images, and those of `lines_table`."""
+        """Write a batch: its lines of the table of images, and those of `lines_table`.
+
+        Raises:
+            IndexFailedError: what else is to be told of the training images cannot be read.
+        """
         import pyarrow as pa
 
+        lines = self._fields.added(lines)
         keys = [image["image"] for image in images]
         columns = {name: [row[name] for row in images] for name in self._schemas[IMAGES].names}
         pictures = {"image": keys, "thumbnail": list(thumbnails)}

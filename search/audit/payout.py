@@ -18,6 +18,7 @@ from ingest.errors import RunError, UsageError
 from search.audit.apportion import Money, apportion
 from search.audit.finished import read_creators, read_summary
 from search.audit.manifest import check_file, read_manifest
+from search.audit.payload_fields import name_in_tables
 from search.audit.tables import CREATORS, SUMMARY
 
 __all__ = [
@@ -204,6 +205,7 @@ def split(lines: Sequence[Mapping[str, Any]], amount: int, money: Money, policy:
 
 def _chosen(lines: Sequence[Mapping[str, Any]], by: str) -> list[Mapping[str, Any]]:
     """Known values by name, then the unknown line, then the remaining one: the order of ties."""
+    by = name_in_tables(by)
     fields = list(dict.fromkeys(line["field"] for line in lines))
     if not fields:
         raise RunError("the audit is of no images: there is nothing to split by")

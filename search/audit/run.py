@@ -18,8 +18,10 @@ from search.audit.assemble import assemble
 from search.audit.finished import read_summary, read_table
 from search.audit.folder import AuditFolder, AuditPlan, nothing_usable
 from search.audit.gallery import Gallery, Part, Survey
+from search.audit.left_out import count_left_out
 from search.audit.manifest import write_manifest
 from search.audit.near_copy import NearCopy
+from search.audit.payload_fields import PayloadFields, check_known, further_fields
 from search.audit.pictures import GeneratedPictures
 from search.audit.report import write_report
 from search.audit.settings import AuditSettings
@@ -68,17 +70,24 @@ def run_audit(
         progress: shown while it goes on.
 
     Raises:
-        UsageError: settings that cannot be meant; `out` is in the gallery, or holds an audit of
+        UsageError: settings that cannot be meant, training images to be left out that are not
+            there, or a field that none has; `out` is in the gallery, or holds an audit of
             something else.
         DataFolderError: `out` holds other things or is in use; the disk refuses.
         SourceError: a source cannot be read, has no images, or none that can be used.
         RunError: the backbone, the index or the service fails.
     """
     settings.check()
+    settings = settings.with_names_of_tables()
     folder = AuditFolder(out)
     folder.check(gallery.opened)
-    survey = gallery.survey()
     facts = answers.facts()
+    left_out = count_left_out(settings.without, answers.matching, facts["images"])
+    if left_out is not None:
+        facts = {**facts, "left_out": left_out.record()}
+    check_known(settings.by, answers.known_fields)
+    folder.parts.fields = PayloadFields(further_fields(settings.by), answers.payloads)
+    survey = gallery.survey()
     settings = replace(settings, thresholds=answers.thresholds(settings))
     plan = _plan(survey, facts, settings)
     with ExitStack() as stack:

@@ -20,8 +20,10 @@ from search.answer import Attribution
 from search.audit.derived import thresholds_for
 from search.audit.flags import Thresholds
 from search.audit.gallery import Part
+from search.audit.payload_fields import Known
 from search.audit.settings import AuditSettings
 from search.audit.sink import Answered, PartsSink
+from search.index import Payload, Where
 from search.pipeline import DecodePool, in_advance
 from search.writer import Failure, Finished, Started
 
@@ -42,6 +44,22 @@ class Answerer(Protocol):
         self, images: Sequence[bytes], settings: AuditSettings
     ) -> list[Attribution | ImageError]:
         """Answers to image files, at most 64; an error in place of one that it cannot use."""
+        ...
+
+    def matching(self, where: Where) -> int:
+        """How many training images match a filter.
+
+        Raises:
+            UsageError: a field that cannot be filtered by.
+        """
+        ...
+
+    def known_fields(self, names: Sequence[str]) -> Known:
+        """Which of some fields no training image has a value of, as far as it is told."""
+        ...
+
+    def payloads(self, training_ids: Sequence[str]) -> Sequence[Payload | None]:
+        """All that is known of training images, None where one is gone."""
         ...
 
     def thumbnails(self, training_ids: Sequence[str]) -> list[bytes | None]:
@@ -72,6 +90,9 @@ class ServiceAnswers:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
         self.facts = answerer.facts
+        self.matching = answerer.matching
+        self.known_fields = answerer.known_fields
+        self.payloads = answerer.payloads
         self.thumbnails = answerer.thumbnails
 
     def thresholds(self, settings: AuditSettings) -> Thresholds:

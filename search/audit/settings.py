@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ingest.decode import DecodeLimits
 from ingest.errors import EmptyQueryError, UsageError
 from search.audit.flags import Thresholds
-from search.audit.shares import FIELDS
-from search.index import INDEXED_FIELDS
+from search.audit.payload_fields import name_in_tables
 
 __all__ = ["DEFAULT_BY", "AuditSettings"]
 
 DEFAULT_BY = ("creator", "licence", "dataset")
+
+_IN_INDEX = {"training_key": "key"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AuditSettings:
     Attributes:
         k: training images of a generated image at most.
         mass: the lines of a generated image end once they carry this share of the influence.
-        by: fields that influence is summed by, see `search.audit.shares.FIELDS`.
+        by: fields that influence is summed by: any that the training images' payloads have.
         without: training images that are left out, as if they were not in the collection.
         exact: compare with every training image.
         copy_model: backbone that near-copies are looked for with; '' for the score of edges.
@@ -55,19 +56,23 @@ class AuditSettings:
 
         Raises:
             EmptyQueryError: `k` below 1.
-            UsageError: a `mass` outside 0..1, or a field that does not exist.
+            UsageError: a `mass` outside 0..1, or a field without a name.
         """
         if self.k < 1:
             raise EmptyQueryError(f"k must be at least 1, not {self.k}")
         if not 0 < self.mass <= 1:
             raise UsageError(f"mass must be above 0 and at most 1, not {self.mass:g}")
-        for name in self.by:
-            if name not in FIELDS:
-                raise UsageError(f"cannot sum by {name!r}: the fields are {', '.join(FIELDS)}")
-        for name in self.without:
-            if name not in INDEXED_FIELDS:
-                fields = ", ".join(INDEXED_FIELDS)
-                raise UsageError(f"cannot leave out by {name!r}: the fields are {fields}")
+        if not all(name.strip() for name in (*self.by, *self.without)):
+            raise UsageError("a field without a name: there is nothing to sum or leave out by")
+
+    def with_names_of_tables(self) -> AuditSettings:
+        """The same with each field under one name: `by` as the table of attributions has it,
+        `without` as the index has it. Either name will do in both."""
+        without: dict[str, list[str]] = {}
+        for name, values in self.without.items():
+            without.setdefault(_IN_INDEX.get(name, name), []).extend(values)
+        by = dict.fromkeys(name_in_tables(name) for name in self.by)
+        return replace(self, by=tuple(by), without=without)
 
     def record(self) -> dict[str, Any]:
         """What decides the outcome, as JSON values, for the summary."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ingest.errors import RunError, UsageError
 from search.answer import Attribution, Row
 from search.audit.main_creator import main_creator
+from search.audit.payload_fields import FIELDS, column_of
 from search.audit.resampling import Resampled
 from search.audit.tables import creators_schema
 from search.rows import RecordRows
@@ -25,19 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["FIELDS", "Shares", "image_statistics", "lines_of"]
-
-FIELDS = (
-    "creator",
-    "licence",
-    "dataset",
-    "url",
-    "path",
-    "caption",
-    "sha256",
-    "training_key",
-    "training_id",
-)
-"""What shares can be summed by: columns of attributions.parquet that tell of a training image."""
 
 _UNKNOWN, _REMAINING = 0, 1
 _PENDING = 1 << 18  # lines whose records are sorted into the others together
@@ -121,19 +109,15 @@ class Shares:
     `search.audit.resampling`, and 8 bytes a field and 8 more for each training record that occurs.
 
     Args:
-        fields: some of `FIELDS`.
+        fields: those of `FIELDS`, and any other that the lines have a column for, see
+            `search.audit.payload_fields`.
         seed: of the bootstrap.
 
     Raises:
-        UsageError: a field that shares cannot be summed by, or one named twice.
+        UsageError: a field that is named twice.
     """
 
     def __init__(self, fields: Sequence[str], seed: int) -> None:
-        for field in fields:
-            if field not in FIELDS:
-                raise UsageError(
-                    f"shares cannot be summed by {field!r}, only by {', '.join(FIELDS)}"
-                )
         if len(set(fields)) < len(fields):
             raise UsageError(f"the same field twice: {', '.join(fields)}")
         self._fields = {field: _Field(seed) for field in fields}
@@ -148,8 +132,11 @@ class Shares:
             images: by `images_schema`.
 
         Raises:
-            RunError: a line of an image that is not among `images`.
+            RunError: a line of an image that is not among `images`; no column of a field.
         """
+        for field in self._fields:
+            if column_of(field) not in attributions.column_names:
+                raise RunError(f"the attributions do not tell the {field!r} of training images")
         keys = {key: place for place, key in enumerate(images.column("image").to_pylist())}
         names, name_of = _coded(attributions.column("image"))
         try:
@@ -161,7 +148,7 @@ class Shares:
         first = attributions.column("rank").to_numpy() == 1
         codes = []
         for field, summed in self._fields.items():
-            code = summed.codes(attributions.column(field))
+            code = summed.codes(attributions.column(column_of(field)))
             summed.add(code, place, influence, first, remaining)
             codes.append(code)
         if len(place):

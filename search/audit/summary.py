@@ -164,6 +164,7 @@ def summary_record(
         "creators": [{"field": field, "values": known[field]} for field in settings.by],
         "versions": package_versions(),
         "limits": LIMITS,
+        **({"left_out": facts["left_out"]} if facts.get("left_out") else {}),
     }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from search.audit.payload_fields import column_of
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,11 +36,15 @@ SUMMARY = "summary.json"
 
 
 @cache
-def attributions_schema() -> pa.Schema:
+def attributions_schema(further: tuple[str, ...] = ()) -> pa.Schema:
     """One line a generated image x training record, in order of the gallery and then of rank.
 
     Equal training images (one sha256) share a rank, and their influence evenly: the lines of one
     generated image and its `remaining` sum to 1.
+
+    Args:
+        further: other fields of the training images, named with ``--by``; a field ``agency`` is the
+            column ``payload.agency``, a text, '' where unknown.
     """
     import pyarrow as pa
 
@@ -60,6 +66,7 @@ def attributions_schema() -> pa.Schema:
             ("influence_low", pa.float64()),  # 95 % interval; the value itself unless estimated
             ("influence_high", pa.float64()),
             ("method", pa.string()),  # exact, complete, estimated
+            *((column_of(field), pa.string()) for field in further),
         ]
     )
 
@@ -112,7 +119,7 @@ def creators_schema() -> pa.Schema:
 
     return pa.schema(
         [
-            ("field", pa.string()),  # creator, licence, dataset, ...
+            ("field", pa.string()),  # creator, licence, dataset, agency, ...
             ("kind", pa.string()),  # known, unknown (no value recorded), remaining
             ("value", pa.string()),  # '' unless kind is known
             ("share", pa.float64()),  # mean over the gallery's images

@@ -7,7 +7,7 @@ its id: nothing has to be embedded for that.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ingest.errors import RunError
 from search.audit.check import Check
+from search.audit.finished import line_fields
+from search.audit.payload_fields import FIELDS, column_of, further_columns, value_text
 from search.audit.tables import ATTRIBUTIONS
 from search.audit.verify_values import short
 from search.records import COLUMNS, OWNER_FIELDS, key_of, text_of
@@ -42,11 +44,11 @@ def other_record(told: Mapping[str, Any], now: Mapping[str, str]) -> str:
 
     Args:
         told: a line of attributions.parquet.
-        now: the same columns, as the collection gives them.
+        now: the same columns, and more of them, as the collection gives them.
     """
-    for name in COLUMNS:
+    for name in (*COLUMNS, *map(column_of, further_columns(now))):
         if told[name] != now[name]:
-            column = name.replace("_", " ")
+            (column,) = further_columns([name]) or (name.replace("_", " "),)
             return (
                 f"the collection names {short(now[name])} as {column} of {now['training_key']}, "
                 f"the audit {short(told[name])}"
@@ -67,15 +69,16 @@ def check_records(out: Path, index: Index, changed: str) -> Check:
     """
     count, other, gone = 0, 0, 0
     lines: list[str] = []
-    for records in _distinct(out):
-        payloads = _fetched(index, records)
+    further = line_fields(out)[len(FIELDS) :]
+    for records in _distinct(out, further):
+        payloads = _fetched(index, records, None if further else _FIELDS)
         for told, payload in zip(records, payloads, strict=True):
             count += 1
             if payload is None:
                 gone += 1
                 fault = f"{told['training_key']} ({told['training_id']}) is not in the collection"
             else:
-                fault = other_record(told, _columns(str(told["training_id"]), payload))
+                fault = other_record(told, _columns(str(told["training_id"]), payload, further))
                 other += bool(fault)
             if fault and len(lines) < _NAMED:
                 lines.append(fault)
@@ -93,17 +96,20 @@ def check_records(out: Path, index: Index, changed: str) -> Check:
     return Check("records", "holds", words)
 
 
-def _fetched(index: Index, records: list[dict[str, Any]]) -> list[Payload | None]:
+def _fetched(
+    index: Index, records: list[dict[str, Any]], fields: Sequence[str] | None
+) -> list[Payload | None]:
     ids = [_uuid(told["training_id"]) for told in records]
-    found = iter(index.fetch([one for one in ids if one is not None], fields=_FIELDS))
+    found = iter(index.fetch([one for one in ids if one is not None], fields=fields))
     return [None if one is None else next(found) for one in ids]
 
 
-def _columns(point_id: str, payload: Payload) -> dict[str, str]:
+def _columns(point_id: str, payload: Payload, further: Sequence[str]) -> dict[str, str]:
     return {
         "training_id": point_id,
         "training_key": key_of(point_id, payload),
         **{name: text_of(payload, name) for name in (*OWNER_FIELDS, "sha256")},
+        **{column_of(name): value_text(payload.get(name)) for name in further},
     }
 
 
@@ -116,7 +122,7 @@ def _uuid(text: object) -> UUID | None:
     return found if str(found) == text else None
 
 
-def _distinct(out: Path) -> Iterator[list[dict[str, Any]]]:
+def _distinct(out: Path, further: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     """The different training records of a table of attributions, some at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -124,9 +130,10 @@ def _distinct(out: Path) -> Iterator[list[dict[str, Any]]]:
     key = os.urandom(16)  # so that nobody can make one record pass for another
     seen = np.empty(0, np.uint64)
     waiting: list[dict[str, Any]] = []
+    columns = [*COLUMNS, *map(column_of, further)]
     try:
-        with pq.ParquetFile(out / ATTRIBUTIONS, read_dictionary=list(COLUMNS)) as file:
-            for batch in file.iter_batches(_LINES, columns=list(COLUMNS)):
+        with pq.ParquetFile(out / ATTRIBUTIONS, read_dictionary=columns) as file:
+            for batch in file.iter_batches(_LINES, columns=columns):
                 records = batch.take(_firsts(batch)).to_pylist()
                 hashes = np.array([_hash(record, key) for record in records], np.uint64)
                 new = np.flatnonzero(~np.isin(hashes, seen, assume_unique=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from PIL import Image
@@ -15,6 +16,7 @@ from ingest.record import ImageRecord, Reject
 from search.answer import Attribution
 from search.audit.answers import LocalAnswers
 from search.audit.duplicates import fingerprint
+from search.audit.filters import Filters
 from search.audit.settings import AuditSettings
 from search.audit.verify_answer import SAMPLE_TOLERANCE, distance, other_answer
 from search.audit.verify_copies import Copies, looks_of, other_copy, wrong_duplicates
@@ -114,6 +116,10 @@ class CollectionAsked:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
+    @cached_property
+    def _filters(self) -> Filters:
+        return Filters(self._collection.index)
+
     def facts(self) -> Mapping[str, Any]:
         """As `Asked.facts`."""
         return self._collection.facts()
@@ -133,7 +139,7 @@ class CollectionAsked:
                 [""] * len(usable),
                 k=settings.k,
                 mass=settings.mass,
-                without=dict(settings.without) or None,
+                without=self._filters.indexed(settings.without) or None,
                 exact=settings.exact,
             )
         )

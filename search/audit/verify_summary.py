@@ -188,4 +188,5 @@ def _facts_told(summary: Mapping[str, Any]) -> dict[str, Any]:
         "collection": collection["name"],
         "images": collection["images"],
         "index": collection["index"],
+        "left_out": summary.get("left_out"),
     }

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UsageError
-from search.audit.finished import image_batches, read_creators, read_table
+from search.audit.finished import image_batches, line_fields, read_creators, read_table
 from search.audit.flags import Thresholds
 from search.audit.near_copy import copy_threshold
+from search.audit.payload_fields import column_of
 from search.audit.resampling import SEED
-from search.audit.shares import FIELDS, Shares
+from search.audit.shares import Shares
 from search.audit.summary import Totals
 from search.audit.tables import REJECTS
 from search.audit.verify_image import Repeated, wrong_with_image
@@ -82,7 +83,8 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
     """
     creators = read_creators(out)
     fields = list(dict.fromkeys(line["field"] for line in creators))
-    foreign = [field for field in fields if field not in FIELDS]
+    known = line_fields(out)
+    foreign = [field for field in fields if field not in known]
     shares = None if foreign or not fields else Shares(fields, SEED)
     totals = Totals()
     totals.reject(read_table(out, REJECTS))
@@ -91,7 +93,8 @@ def check_tables(out: Path, summary: Mapping[str, Any], places: Collection[int])
     wanted = set(places)
     sample: list[Sampled] = []
     wrong, first, count = 0, "", 0
-    columns = list(dict.fromkeys([*_OF_LINES, *(() if foreign else fields)]))
+    further = [] if foreign else [column_of(field) for field in fields]
+    columns = list(dict.fromkeys([*_OF_LINES, *further]))
     for batch in image_batches(out, lines=None if wanted else columns):
         if shares is not None:
             shares.add(batch.lines, batch.images)

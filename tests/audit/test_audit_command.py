@@ -128,7 +128,12 @@ def test_without_says_what_is_left_out(data: Path, gallery: Path, tmp_path: Path
         *("--without", f"creator={name}", "--by", "training_key"),
     )
     assert result.exit_code == 0, result.stderr
-    assert f"as if the training images of creator={name} were not there\n" in result.stdout
+    count = sum(line["creator"] == name for line in table_of_training(data))
+    images = "1 training image" if count == 1 else f"{count} training images"
+    assert (
+        f"as if the training images of creator={name} were not there: {images} left out, "
+        f"{48 - count} remain\n"
+    ) in result.stdout
     found = {line["creator"] for line in table(tmp_path / "out", "attributions")}
     assert found
     assert name not in found
@@ -149,6 +154,12 @@ def table_of_training(data: Path) -> list[dict[str, Any]]:
         (["--out", "{tmp}/out", "--k", "0"], 2, "k must be at least 1, not 0"),
         (["--out", "{tmp}/out", "--without", "creator"], 2, "write it as field=value"),
         (["--out", "{tmp}/out", "--by", "colour"], 2, "cannot sum by 'colour'"),
+        (
+            ["--out", "{tmp}/out", "--without", "creator=Nobody Such"],
+            2,
+            "attrib: no training image has creator=Nobody Such: nothing would be left out; names "
+            "are taken as they stand in the collection\n",
+        ),
         (["--out", "{tmp}/out", "--threshold", "colour=1"], 2, "colour"),
         (["--out", "{tmp}/out", "--server", "http://127.0.0.1:9"], 1, "cannot reach the service"),
         ([], 2, "Missing option '--out'"),
@@ -209,6 +220,46 @@ def test_flags_are_told_in_the_order_of_the_report(
 
 
 # -- over a service ----------------------------------------------------------------------------
+
+
+def test_fields_and_what_is_left_out_over_a_service(
+    service: str, data: Path, gallery: Path, tmp_path: Path
+) -> None:
+    name = next(line["creator"] for line in table_of_training(data) if line["creator"])
+    options = ("--by", "category", "--without", f"creator={name}")
+    asked = {"here": ("--data", data), "there": ("--server", service)}
+    told = {
+        place: attrib("audit", gallery, *who, "--out", tmp_path / place, *options)
+        for place, who in asked.items()
+    }
+    assert told["there"].exit_code == 0, told["there"].stderr
+    (said, expected) = (
+        [line for line in told[place].stdout.splitlines() if "left out" in line]
+        for place in ("there", "here")
+    )
+    assert len(said) == 1
+    assert said == expected
+    shares = [
+        {
+            line["value"]: (round(line["share"], 3), line["training_images"])
+            for line in table(tmp_path / place, "creators")
+            if line["field"] == "category"
+        }
+        for place in asked
+    ]
+    assert len(shares[0]) > 3
+    assert shares[0] == shares[1]
+    out = tmp_path / "refused"
+    for option, value, message in (
+        ("--by", "categry", "cannot sum by 'categry': none of the 48 training images of an answer"),
+        ("--without", "creator=Nobody", "no training image has creator=Nobody: nothing would be"),
+        ("--without", "category=x", "cannot filter by 'category': the fields to filter by are"),
+    ):
+        result = attrib("audit", gallery, "--server", service, "--out", out, option, value)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"attrib: {message}")
+        assert result.stderr.count("\n") == 1
+        assert not out.exists()
 
 
 @pytest.fixture(scope="module")

@@ -284,7 +284,7 @@ def test_hostile_names_stay_in_their_lines(tmp_path: Path) -> None:
 
 
 def test_wrong_calls(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="shares cannot be summed by 'shoe', only by creator, "):
+    with pytest.raises(UsageError, match="cannot be summed by 'shoe', those of both only by "):
         diff(place / "before", place / "after", by="shoe")
     with pytest.raises(UsageError, match="--top must be at least 0, not -1"):
         diff(place / "before", place / "after", top=-1)

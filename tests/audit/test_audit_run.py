@@ -384,8 +384,9 @@ def test_a_finished_audit_that_lost_files_is_not_called_finished(
         ({"k": 0}, "k must be at least 1, not 0"),
         ({"mass": 0.0}, "mass must be above 0 and at most 1, not 0"),
         ({"mass": float("nan")}, "mass must be above 0 and at most 1, not nan"),
-        ({"by": ("colour",)}, "cannot sum by 'colour': the fields are creator, licence"),
-        ({"without": {"colour": ["red"]}}, "cannot leave out by 'colour': the fields are creator"),
+        ({"by": ("colour",)}, "cannot sum by 'colour': no training image has such a field: there"),
+        ({"by": ("",)}, "a field without a name: there is nothing to sum or leave out by"),
+        ({"without": {"colour": ["red"]}}, "no training image has colour=red: nothing would be"),
     ],
 )
 def test_settings_that_cannot_be_meant(

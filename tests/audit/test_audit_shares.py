@@ -285,17 +285,14 @@ def test_another_seed_gives_other_intervals_of_the_same_shares() -> None:
 
 
 def test_what_cannot_be_summed_by() -> None:
-    with pytest.raises(UsageError) as caught:
-        Shares(["creators"], 0)
-    assert str(caught.value) == (
-        "shares cannot be summed by 'creators', only by creator, licence, dataset, url, path, "
-        "caption, sha256, training_key, training_id"
-    )
     with pytest.raises(UsageError, match="the same field twice: creator, creator"):
         Shares(["creator", "creator"], 0)
     lines, images = tables(answer([(0.5, ["A"])]))
     with pytest.raises(RunError, match="attributions of an image that is not listed: 0"):
         Shares(["creator"], 0).add(lines, images.slice(0, 0))
+    with pytest.raises(RunError) as caught:
+        Shares(["creator", "creators"], 0).add(lines, images)
+    assert str(caught.value) == "the attributions do not tell the 'creators' of training images"
 
 
 def test_texts_may_be_dictionaries_and_dictionaries_hold_more() -> None:

@@ -50,7 +50,7 @@ function showAsIf() {
   byId("as-if").hidden = false;
   byId("as-if").replaceChildren(
     h("strong", {}, without ? "As if training images were not there. " : "Filtered. "),
-    without ? `All numbers are computed as if the training images with ${without} were not in the collection. ` : "",
+    without ? `All numbers are computed as if the training images with ${without} were not in the collection${part("left_out").images ? ` (${count(part("left_out").images)} left out, ${count(part("left_out").remaining)} remain)` : ""}. ` : "",
     where ? `Only training images with ${where} are shown; the others are in the remaining influence.` : "",
   );
 }
