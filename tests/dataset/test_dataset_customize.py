@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,11 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         load_generator(str(tmp_path))
 
 
-def test_an_unknown_layout_of_attention_asks_for_lora(generator: Generator) -> None:
-    generator.denoiser.named_parameters = lambda: iter(())
-    with pytest.raises(UsageError, match="--method lora"):
-        cross_attention(generator)
+def test_a_denoiser_without_cross_attention_is_refused(
+    make_unet: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Convolutions alone."""
+    plain = load_generator(str(make_unet(tmp_path, attends=False)), device="cpu")
+    assert not any("attn" in name for name, _ in plain.denoiser.named_parameters())
+    with pytest.raises(UsageError, match="has no cross-attention under known names"):
+        cross_attention(plain)
