@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.dataset.augment import View, viewed
 from evaluation.dataset.generator import Generator
-from evaluation.dataset.settings import Customization
+from evaluation.dataset.settings import OPTIMIZER, Customization
 from evaluation.dataset.trained import trained_weights
 from ingest.errors import RunError
 
@@ -114,7 +114,9 @@ def _train(
     optimizer = torch.optim.AdamW(
         [*weights.values(), *(table.weight for table in tables)],
         lr=settings.rate,
-        weight_decay=1e-2,
+        betas=tuple(OPTIMIZER["betas"]),
+        eps=OPTIMIZER["eps"],
+        weight_decay=OPTIMIZER["weight_decay"],
     )
     cached = _cached_priors(generator, priors, noise)
     losses: list[float] = []
