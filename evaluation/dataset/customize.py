@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.dataset.augment import View, viewed
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.settings import OPTIMIZER, Customization
-from evaluation.dataset.trained import trained_weights
+from evaluation.dataset.trained import change, trained_weights
 from ingest.errors import RunError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Trained:
     Attributes:
         losses: (steps,) mean over the exemplar images of each step.
         prior_losses: (steps,) of the prior images; empty without any.
-        moved: L2 norm of the change of all trained weights of the denoiser, for the record.
+        moved: L2 norm of the change of the denoiser's weights and of the new word, for the record;
+            of LoRA, of what its factors change, so that methods can be compared.
     """
 
     losses: tuple[float, ...]
@@ -83,15 +84,12 @@ def customized(
     if settings.gradient_checkpointing:
         generator.denoiser.enable_gradient_checkpointing()
     with trained_weights(generator, settings.method, settings.rank, seed=seed) as weights:
-        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        moved = change(generator)
         losses, prior_losses = _train(generator, exemplars, prompt, priors, settings, weights, seed)
-        moved = sum(
-            float((weight.detach() - before[name]).double().square().sum())
-            for name, weight in weights.items()
-        )
-        del before
+        distance = moved()
+        del moved
         generator.denoiser.eval()
-        yield Trained(tuple(losses), tuple(prior_losses), moved**0.5)
+        yield Trained(tuple(losses), tuple(prior_losses), distance)
 
 
 def _train(

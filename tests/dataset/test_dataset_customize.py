@@ -70,6 +70,28 @@ def test_only_the_weights_of_the_method_move_and_all_are_put_back(
     assert all(torch.equal(after[n], before[n]) for n in before if n != table)
 
 
+@pytest.mark.parametrize("method", ["custom-diffusion", "lora", "full"])
+def test_moved_is_how_far_what_the_denoiser_computes_with_moved(
+    generator: Generator, method: Method
+) -> None:
+    """By hand: LoRA is merged into the layers first, so that it is in the same weights."""
+    generator.reset_token()
+    before = weights_of(generator)
+    chosen = settings(method, rank=3)
+    with customized(generator, [exemplar()], f"{TOKEN} cat", [], chosen, seed=5) as done:
+        if method == "lora":
+            generator.denoiser.fuse_lora()
+        inside = {name.replace("base_layer.", ""): w for name, w in weights_of(generator).items()}
+        if method == "lora":
+            generator.denoiser.unfuse_lora()
+    squares = {n: float((inside[n] - was).double().square().sum()) for n, was in before.items()}
+    denoiser = sum(square for name, square in squares.items() if name.startswith("unet."))
+    word = sum(square for name, square in squares.items() if name.startswith("text."))
+    assert denoiser > 0
+    assert word > 0
+    assert done.moved == pytest.approx((denoiser + word) ** 0.5, rel=1e-4)
+
+
 def test_the_new_word_begins_as_the_rarest_one(generator: Generator) -> None:
     table, place = generator.embeddings()[0], generator.token_ids()[0]
     generator.reset_token()
