@@ -109,14 +109,21 @@ class ModelRunner:
         from evaluation.dataset.memory import check_memory
 
         commit = plan.generator.get("commit", "")
-        wanted = (order.generator, order.revision, plan.generator["sha256"] or commit)
+        adapters_only = settings.customization.method == "lora"
+        wanted = (
+            *(order.generator, order.revision, plan.generator["sha256"] or commit),
+            str(adapters_only),
+        )
         if self._generator is None or self._generator[0] != wanted:
             self._generator = None  # two generators may not fit the device
             _same("version of", plan.versions, libraries())
             here = {"sha256": generator_hash(order.generator)}
             _same(f"{order.generator}:", {"sha256": plan.generator["sha256"]}, here)
             generator = load_generator(
-                order.generator, device=self._device, revision=order.revision or None
+                order.generator,
+                device=self._device,
+                revision=order.revision or None,
+                adapters_only=adapters_only,
             )
             here = {"commit": hub_commit(order.generator, order.revision)}
             _same(f"{order.generator}:", {"commit": commit}, here)

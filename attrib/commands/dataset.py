@@ -252,7 +252,9 @@ def build(
         report = build_dataset(
             out,
             library,
-            lambda: load_generator(generator, device=device, revision=revision),
+            lambda: load_generator(
+                generator, device=device, revision=revision, adapters_only=method == "lora"
+            ),
             lists,
             settings,
             {

@@ -131,6 +131,9 @@ def trained_weights(
                 LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_ATTENTION)), _ADAPTER
             )
         chosen = {n: w for n, w in denoiser.named_parameters() if w.requires_grad}
+        for weight in chosen.values():
+            # Made like the layers that they adapt: in bfloat16 small steps would be lost.
+            weight.data = weight.data.float()
         try:
             yield chosen
         finally:
