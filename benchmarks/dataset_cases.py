@@ -26,7 +26,16 @@ from evaluation.overlap import refuse_overlap
 from evaluation.protocol import ArrayBlocks, average_precision, ranks, recall_at
 from evaluation.tuning import join_cases, tune_model
 
-__all__ = ["Bench", "Floats", "features_of", "group_of", "read_bench", "scores", "shown"]
+__all__ = [
+    "Bench",
+    "Floats",
+    "features_of",
+    "group_of",
+    "read_bench",
+    "scores",
+    "scores_and_ranks",
+    "shown",
+]
 
 Floats = NDArray[np.float64]
 
@@ -63,9 +72,17 @@ class Bench:
 
 def scores(case: CaseFeatures, gallery: NDArray[np.float32], pair: MapperPair | None) -> Floats:
     """(queries, 2): Recall@5 and average precision by the paper's protocol."""
+    return scores_and_ranks(case, gallery, pair)[0]
+
+
+def scores_and_ranks(
+    case: CaseFeatures, gallery: NDArray[np.float32], pair: MapperPair | None
+) -> tuple[Floats, NDArray[np.int64]]:
+    """`scores`, and (queries,) the rank of the exemplar that stands first, 1 being the best."""
     pair = MapperPair.identity(case.dim) if pair is None else pair
     ranked = ranks(case.mapped(pair), ArrayBlocks(pair.real(gallery)))
-    return np.stack([recall_at(ranked, 5), average_precision(ranked)], axis=1)
+    both = np.stack([recall_at(ranked, 5), average_precision(ranked)], axis=1)
+    return both, ranked.flat[ranked.offsets[:-1]]
 
 
 def features_of(

@@ -9,7 +9,8 @@ models whose exemplars are not in every group are left out. Half of the exemplar
 and the other half measured, then the other way round, so that each model is measured once, by maps
 that saw neither it nor its exemplar. Measured are also the models as the groups are, untuned and
 with `--also` models that are there already: how findable exemplars are in each group, and, in pairs
-of equal exemplars and prompts, how much more so than in the first group.
+of equal exemplars and prompts, how much more so than in the first group. *Median rank* is over the
+images, of the exemplar that stands first.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.dataset_cases import Floats, features_of, group_of, scores, shown
+from benchmarks.dataset_cases import (
+    Floats,
+    features_of,
+    group_of,
+    scores,
+    scores_and_ranks,
+    shown,
+)
 from embed.lazy_embedder import LazyEmbedder
 from embed.mapper import MapperPair
 from embed.model import AttributionModel
@@ -90,9 +98,10 @@ def _strength(
     for name, pair in [("untuned", None), *((one.name, one.mappers) for one in also)]:
         first: Floats | None = None
         for group, case in groups.items():
-            values = scores(case, others, pair)
+            values, places = scores_and_ranks(case, others, pair)
             first = values if first is None else first
             row = {"by": name, "group": group, **_intervals(values, case.synth_model)}
+            row["median_rank"] = float(np.median(places))
             if len(values) == len(first) and values is not first:
                 gains = paired_difference(first, values, case.synth_model)
                 row |= {f"{m}_gain": g.to_dict() for m, g in zip(METRICS, gains, strict=True)}
@@ -205,12 +214,15 @@ def _print(result: dict[str, object], groups: list[str]) -> None:
         f"{result['models']} exemplars that all of {', '.join(groups)} have; "
         f"{result['distractors']:,} distractors; {result['backbone']}, seed {result['seed']}\n"
     )
-    print(f"| by | images of | Recall@5 | mAP | mAP less {groups[0]} |\n|---|---|--:|--:|--:|")
+    print(
+        f"| by | images of | median rank | Recall@5 | mAP | mAP less {groups[0]} |\n"
+        "|---|---|--:|--:|--:|--:|"
+    )
     for row in rows:
         gain = shown(row["map_gain"], signed=True) if "map_gain" in row else ""
         print(
-            f"| {row['by']} | {row['group']} | {shown(row['recall_5'])} | {shown(row['map'])} | "
-            f"{gain} |"
+            f"| {row['by']} | {row['group']} | {row['median_rank']:,g} | "
+            f"{shown(row['recall_5'])} | {shown(row['map'])} | {gain} |"
         )
     if not learned:
         return

@@ -105,20 +105,33 @@ class ModelRunner:
         """
         from evaluation.dataset.build import generator_hash, libraries
         from evaluation.dataset.generator import load_generator
+        from evaluation.dataset.identity import hub_commit, threads_of
         from evaluation.dataset.memory import check_memory
 
-        wanted = (order.generator, order.revision, plan.generator["sha256"])
+        commit = plan.generator.get("commit", "")
+        adapters_only = settings.customization.method == "lora"
+        wanted = (
+            *(order.generator, order.revision, plan.generator["sha256"] or commit),
+            str(adapters_only),
+        )
         if self._generator is None or self._generator[0] != wanted:
             self._generator = None  # two generators may not fit the device
             _same("version of", plan.versions, libraries())
             here = {"sha256": generator_hash(order.generator)}
             _same(f"{order.generator}:", {"sha256": plan.generator["sha256"]}, here)
             generator = load_generator(
-                order.generator, device=self._device, revision=order.revision or None
+                order.generator,
+                device=self._device,
+                revision=order.revision or None,
+                adapters_only=adapters_only,
             )
+            here = {"commit": hub_commit(order.generator, order.revision)}
+            _same(f"{order.generator}:", {"commit": commit}, here)
             self._generator = wanted, generator
         generator = self._generator[1]
         _same("kind of", {"device": plan.generator["device"]}, {"device": generator.device.type})
+        threads = {"threads": plan.generator.get("threads", "")}
+        _same("number of", threads, {"threads": "", **threads_of(generator.device.type)})
         with_priors = settings.customization.prior_images > 0
         check_memory(generator, settings.customization, priors=with_priors)
         return generator

@@ -143,6 +143,15 @@ def build(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda ... [default: a GPU if there is one]")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of a CPU: they decide the last digits, so that a set is gone on with by as many. "
+            "[default: the cores]",
+            show_default=False,
+        ),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Of a repository of the hub.", show_default=False)
     ] = None,
@@ -233,13 +242,19 @@ def build(
         # Here it only tells which words its tokenizer knows.
         made_on = {"device": (device or default_device()).partition(":")[0]}
         device = "cpu"
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     library = Library(exemplars, class_field=class_field)
     bar = Bar("making", window_s=1800)
     try:
         report = build_dataset(
             out,
             library,
-            lambda: load_generator(generator, device=device, revision=revision),
+            lambda: load_generator(
+                generator, device=device, revision=revision, adapters_only=method == "lora"
+            ),
             lists,
             settings,
             {

@@ -12,8 +12,6 @@ __all__ = ["View", "viewed"]
 
 _SMALL = ("a far away {}", "very small {}")
 _LARGE = ("zoomed in {}", "close up {}")
-_SCALED = 2 / 3
-_LEAST, _MOST = 0.4, 1.4
 _GREY = (127, 127, 127)
 
 
@@ -37,32 +35,42 @@ def viewed(
 ) -> View:
     """A random view of an image, square of `size` pixels.
 
-    As in Custom Diffusion (section 3.2): mirrored half of the time; two times of three scaled by
-    0.4 to 1.4, where a small one is told of as "far away" and a large one as "close up"; a view
-    between 0.6 and 1 keeps its prompt. What a small one leaves free is grey, and not `seen`.
+    As the published code of Custom Diffusion does with ``--hflip`` (its paper says 0.4 to 1.4 in
+    one range): mirrored half of the time. Two times of three a side of a third of `size` to all of
+    it is drawn: below 0.6 the image is put so small somewhere on grey, told of as "far away" or
+    "very small", and the grey is not `seen`; from 0.6 on it is shown whole. One time of three it is
+    enlarged 1.2 to 1.4 times, told of as "zoomed in" or "close up", and a part of it shown.
+
+    Other than there, an image that is no square is cut to one and not squeezed into it, as what is
+    made is compared with it afterwards; it is scaled by Lanczos; and odd sides stay odd.
     """
-    square = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    seen = (0, 0, size, size)
-    if not enabled:
-        return View(np.asarray(square), prompt, seen)
-    if choices.random() < 0.5:
-        square = ImageOps.mirror(square)
-    if choices.random() >= _SCALED:
-        return View(np.asarray(square), prompt, seen)
-    scale = choices.uniform(_LEAST, _MOST)
-    side = max(1, round(size * scale))
-    scaled = square.resize((side, side), Image.Resampling.BICUBIC)
-    if side < size:
-        canvas = Image.new("RGB", (size, size), _GREY)
-        left, top = (int(v) for v in choices.integers(size - side + 1, size=2))
-        canvas.paste(scaled, (left, top))
-        square, seen = canvas, (left, top, left + side, top + side)
-    elif side > size:
+    whole = (0, 0, size, size)
+    if enabled and choices.random() < 0.5:
+        image = ImageOps.mirror(image)
+    side = _side(size, choices) if enabled else size
+    if side > size:
+        large = _square(image, side)
         left, top = (int(v) for v in choices.integers(side - size + 1, size=2))
-        square = scaled.crop((left, top, left + size, top + size))
-    told = prompt
-    if scale < 0.6:
-        told = _SMALL[int(choices.integers(len(_SMALL)))].format(prompt)
-    elif scale > 1:
-        told = _LARGE[int(choices.integers(len(_LARGE)))].format(prompt)
-    return View(np.asarray(square), told, seen)
+        part = large.crop((left, top, left + size, top + size))
+        return View(np.asarray(part), _told(_LARGE, prompt, choices), whole)
+    if side >= 0.6 * size:
+        return View(np.asarray(_square(image, size)), prompt, whole)
+    canvas = Image.new("RGB", (size, size), _GREY)
+    left, top = (int(v) for v in choices.integers(size - side + 1, size=2))
+    canvas.paste(_square(image, side), (left, top))
+    seen = (left, top, left + side, top + side)
+    return View(np.asarray(canvas), _told(_SMALL, prompt, choices), seen)
+
+
+def _side(size: int, choices: np.random.Generator) -> int:
+    if choices.integers(3) < 2:
+        return int(choices.integers(size // 3, size + 1))
+    return int(choices.integers(int(1.2 * size), int(1.4 * size)))
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+
+
+def _told(ways: tuple[str, ...], prompt: str, choices: np.random.Generator) -> str:
+    return ways[int(choices.integers(len(ways)))].format(prompt)

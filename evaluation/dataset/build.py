@@ -27,6 +27,7 @@ from evaluation.dataset.files import (
     write_text,
 )
 from evaluation.dataset.generator import TOKEN, Generator
+from evaluation.dataset.identity import identity
 from evaluation.dataset.library import Entry, Library
 from evaluation.dataset.lock import taken
 from evaluation.dataset.make import image_count, make_model
@@ -140,7 +141,8 @@ def build_dataset(
         lists: of prompts.
         settings: of all.
         generator_name: ``name``, ``revision`` and ``sha256`` of the generator, for the record; also
-            ``device``, where its models are made on another kind than this generator is on.
+            ``device``, where its models are made on another kind than this generator is on. What
+            else decides the bytes is added (`evaluation.dataset.identity`).
         progress: told of the images.
         endpoint: asked for free prompts in place of those in `lists`, once: what it wrote is kept
             in the plan.
@@ -170,7 +172,7 @@ def build_dataset(
             lists,
             settings,
             generator.is_known,
-            {"device": generator.device.type, **generator_name},
+            identity(generator, generator_name),
             libraries(),
             captions,
         )

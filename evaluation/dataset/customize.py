@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from evaluation.dataset.augment import View, viewed
 from evaluation.dataset.generator import Generator
-from evaluation.dataset.settings import Customization
-from evaluation.dataset.trained import trained_weights
+from evaluation.dataset.settings import OPTIMIZER, Customization
+from evaluation.dataset.trained import change, trained_weights
 from ingest.errors import RunError
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Trained:
     Attributes:
         losses: (steps,) mean over the exemplar images of each step.
         prior_losses: (steps,) of the prior images; empty without any.
-        moved: L2 norm of the change of all trained weights of the denoiser, for the record.
+        moved: L2 norm of the change of the denoiser's weights and of the new word, for the record;
+            of LoRA, of what its factors change, so that methods can be compared.
     """
 
     losses: tuple[float, ...]
@@ -64,7 +65,8 @@ def customized(
     """Tune the generator toward `exemplars`; inside the block it is tuned, afterwards as before.
 
     Each step takes `batch_size` views of exemplars with `prompt` (which holds the new word) and as
-    many prior images, and adds the two mean losses (Custom Diffusion, equation 5).
+    many prior images, and adds the two mean losses (Custom Diffusion, equation 5). Means of both:
+    the published code sums the exemplars' over the channels, so that they weigh four times more.
 
     Args:
         generator: to be tuned.
@@ -82,15 +84,12 @@ def customized(
     if settings.gradient_checkpointing:
         generator.denoiser.enable_gradient_checkpointing()
     with trained_weights(generator, settings.method, settings.rank, seed=seed) as weights:
-        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        moved = change(generator)
         losses, prior_losses = _train(generator, exemplars, prompt, priors, settings, weights, seed)
-        moved = sum(
-            float((weight.detach() - before[name]).double().square().sum())
-            for name, weight in weights.items()
-        )
-        del before
+        distance = moved()
+        del moved
         generator.denoiser.eval()
-        yield Trained(tuple(losses), tuple(prior_losses), moved**0.5)
+        yield Trained(tuple(losses), tuple(prior_losses), distance)
 
 
 def _train(
@@ -113,7 +112,9 @@ def _train(
     optimizer = torch.optim.AdamW(
         [*weights.values(), *(table.weight for table in tables)],
         lr=settings.rate,
-        weight_decay=1e-2,
+        betas=tuple(OPTIMIZER["betas"]),
+        eps=OPTIMIZER["eps"],
+        weight_decay=OPTIMIZER["weight_decay"],
     )
     cached = _cached_priors(generator, priors, noise)
     losses: list[float] = []
@@ -172,16 +173,36 @@ def _keep_words(
 
 
 def _seen(views: Sequence[View], latents: torch.Tensor) -> torch.Tensor:
-    """(images, 1, height, width) of latents: 1 where a view shows its exemplar; 1 in all priors."""
+    """(images, 1, height, width) of latents: 1 where a view shows its exemplar; 1 in all priors.
+
+    Latents at the edge of a small exemplar know of the grey beside it, so that they do not count,
+    as published.
+    """
     import torch
 
     seen = torch.ones((len(latents), 1, *latents.shape[2:]))
     for place, view in enumerate(views):
-        per_latent = len(view.pixels) / latents.shape[-1]
-        left, top, right, bottom = (round(edge / per_latent) for edge in view.seen)
+        size = len(view.pixels)
+        if view.seen == (0, 0, size, size):
+            continue
+        per_latent = size // latents.shape[-1]
+        left, top, right, bottom = view.seen
         seen[place] = 0
-        seen[place, :, top : max(bottom, top + 1), left : max(right, left + 1)] = 1
+        seen[place, :, _inner(top, bottom, per_latent), _inner(left, right, per_latent)] = 1
     return seen.to(latents.device)
+
+
+def _inner(low: int, high: int, per_latent: int) -> slice:
+    """Latents inside of those in which an exemplar begins and ends.
+
+    The middle one at least: with small images, other than the published 512 pixels, nothing may be
+    inside, and a loss of nothing is no number.
+    """
+    first, end = low // per_latent + 1, high // per_latent - 1
+    if end > first:
+        return slice(first, end)
+    middle = (low + high) // 2 // per_latent
+    return slice(middle, middle + 1)
 
 
 def _cached_priors(

@@ -83,10 +83,9 @@ class FlowGenerator(Generator):
         share = schedule.sigmas[places].to(self.device)[:, None, None, None]
         times = schedule.timesteps[places].to(self.device)
         noisy = (1 - share) * latents + share * eps
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            predicted = self._velocity(noisy, times / steps, times, condition)
+        predicted = self._velocity(noisy, times / steps, times, condition)
         target = eps - latents
-        errors = ((predicted.float() - target) ** 2).mean(dim=1, keepdim=True) * seen
+        errors = ((predicted - target) ** 2).mean(dim=1, keepdim=True) * seen
         mean: torch.Tensor = errors.sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))
         return mean
 

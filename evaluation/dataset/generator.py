@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.dataset.half import compute_in_half
 from evaluation.dataset.settings import METHODS, Method
 from ingest.errors import ModelError, RunError, UsageError
 
@@ -40,8 +41,8 @@ class Condition:
 class Generator:
     """A pipeline whose weights can be trained and put back.
 
-    Use `load_generator`. Everything is float32; in training on a GPU the denoiser runs under
-    bfloat16 autocast.
+    Use `load_generator`. Everything is float32; on a GPU the denoiser computes in bfloat16, in
+    training and in sampling alike, and has its weights in it where they are not trained.
 
     Attributes:
         pipe: the pipeline.
@@ -51,7 +52,15 @@ class Generator:
         latent_channels: of them.
     """
 
-    def __init__(self, pipe: Any, name: str, device: str) -> None:  # noqa: ANN401 (diffusers)
+    def __init__(
+        self,
+        pipe: Any,  # noqa: ANN401 (diffusers)
+        name: str,
+        device: str,
+        *,
+        half: bool = False,
+        adapters_only: bool = False,
+    ) -> None:
         import torch
 
         self.pipe = pipe
@@ -69,6 +78,8 @@ class Generator:
         self.size = self.latent_size * int(pipe.vae_scale_factor)
         self._token_ids: list[int] = []
         self._add_token()
+        if half:
+            compute_in_half(self.denoiser, self.device.type, weights=adapters_only)
         pipe.to(self.device)
         pipe.set_progress_bar_config(disable=True)
         for module in (pipe.vae, self.denoiser, *(encoder for _, encoder in self.text)):
@@ -213,10 +224,9 @@ class Generator:
                 "text_embeds": condition.pooled,
                 "time_ids": whole.repeat(count, 1).to(self.device),
             }
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            predicted = self.denoiser(
-                noisy, times, encoder_hidden_states=condition.hidden, **extra
-            ).sample
+        predicted = self.denoiser(
+            noisy, times, encoder_hidden_states=condition.hidden, **extra
+        ).sample
         kind = schedule.config.prediction_type
         if kind == "epsilon":
             target = eps
@@ -224,7 +234,7 @@ class Generator:
             target = schedule.get_velocity(latents, eps, times)
         else:
             raise ModelError(f"{self.name} predicts {kind!r}; epsilon and v_prediction are known")
-        errors = ((predicted.float() - target) ** 2).mean(dim=1, keepdim=True) * seen
+        errors = ((predicted - target) ** 2).mean(dim=1, keepdim=True) * seen
         mean: torch.Tensor = errors.sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))
         return mean
 
@@ -246,7 +256,12 @@ def default_device() -> str:
 
 
 def load_generator(
-    name: str, *, device: str | None = None, revision: str | None = None
+    name: str,
+    *,
+    device: str | None = None,
+    revision: str | None = None,
+    adapters_only: bool = False,
+    half: bool | None = None,
 ) -> Generator:
     """Load a text-to-image pipeline: Stable Diffusion 1.x, 2.x, XL or 3.x, or Flux.1.
 
@@ -254,6 +269,9 @@ def load_generator(
         name: a folder that `save_pretrained` wrote, or a repository of the hub.
         device: ``cpu``, ``cuda`` ...; None for a GPU where there is one.
         revision: of the repository.
+        adapters_only: it will be customized by LoRA alone: then bfloat16 is enough for the
+            denoiser's own weights, too, and takes half of the room.
+        half: whether the denoiser computes in bfloat16; None for on a GPU.
 
     Raises:
         UsageError: diffusers is missing, or the device.
@@ -302,7 +320,8 @@ def load_generator(
         if int(pipe.unet.config.in_channels) != int(pipe.vae.config.latent_channels):
             raise ModelError(f"{name} is a {type(pipe).__name__}, which needs more than a text")
     try:
-        return made(pipe, name, device)
+        half = device.startswith("cuda") if half is None else half
+        return made(pipe, name, device, half=half, adapters_only=adapters_only)
     except RuntimeError as exc:
         raise RunError(f"cannot put {name} on {device}: {_first_line(exc)}") from exc
 

@@ -44,6 +44,18 @@ class Entry:
     source: ItemSource
     item: Item
 
+    def data(self) -> bytes:
+        """The bytes of its file, which may be no image.
+
+        Raises:
+            ImageError: it cannot be had.
+            SourceError: it cannot be read.
+        """
+        record = self.source.read(self.item)
+        if isinstance(record, Reject):
+            raise ImageError(record.reason, record.detail)
+        return record.data
+
     def read(self) -> tuple[bytes, Image.Image]:
         """The bytes of its file, and the decoded image.
 
@@ -51,10 +63,8 @@ class Entry:
             ImageError: not an image that can be used.
             SourceError: it cannot be read.
         """
-        record = self.source.read(self.item)
-        if isinstance(record, Reject):
-            raise ImageError(record.reason, record.detail)
-        return record.data, decode(record.data).image
+        data = self.data()
+        return data, decode(data).image
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Library:
     """
 
     def __init__(self, specs: Sequence[str], *, class_field: str | None = None) -> None:
+        self.class_field = class_field
         self.entries: list[Entry] = []
         for source in open_sources(list(specs)):
             if isinstance(source, TarSource | UrlListSource):

@@ -23,12 +23,12 @@ from evaluation.dataset.files import (
 )
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry
-from evaluation.dataset.plan import ModelPlan
-from evaluation.dataset.prompts import without_token
+from evaluation.dataset.plan import ModelPlan, class_prompt
 from evaluation.dataset.settings import BuildSettings
 from evaluation.dataset.synthesize import synthesized
 from ingest.decode import decode
 from ingest.errors import ImageError, SourceError
+from ingest.item import printable
 
 __all__ = ["image_count", "make_model"]
 
@@ -56,11 +56,12 @@ def make_model(
 
     Raises:
         ImageError: an exemplar is damaged.
+        SourceError: a prior image is another than it was when the dataset was planned.
         RunError: as of `customized` and `synthesized`.
         OSError: the disk refuses.
     """
     exemplars = [decode((out / path).read_bytes()).image for path in model.exemplars]
-    priors = list(_priors(model, entries, settings))
+    priors = list(_priors(model, entries))
     lacking = 0 if priors else settings.customization.prior_images
     work = out / WORK / model.id if work is None else work
     shutil.rmtree(work, ignore_errors=True)
@@ -87,7 +88,7 @@ def make_model(
         [order[twin].text for twin in twins],
         [model.seeds[twin] for twin in twins],
     )
-    word = _word(model, settings)
+    word = class_prompt(model.name, settings)
     noises = np.random.default_rng([model.seed, 2]).integers(2**31, size=lacking).tolist()
     make(own, [word] * lacking, noises)
     priors += [Prior(decode((work / path).read_bytes()).image, word) for path in own]
@@ -115,23 +116,31 @@ def make_model(
 
 def image_count(model: ModelPlan, entries: Mapping[str, Entry], settings: BuildSettings) -> int:
     """How many images the generator makes for a model, prior images among them."""
-    has_priors = next(_priors(model, entries, settings), None) is not None
+    has_priors = next(_priors(model, entries), None) is not None
     lacking = 0 if has_priors else settings.customization.prior_images
     return len(model.prompts) + model.base_images + lacking
 
 
-def _priors(
-    model: ModelPlan, entries: Mapping[str, Entry], settings: BuildSettings
-) -> Iterator[Prior]:
-    """Those that can be read, without copies of the exemplar: one more or less is no loss."""
-    for key in model.priors:
-        with suppress(ImageError, SourceError):
-            data, image = entries[key].read()
-            if hashlib.sha256(data).hexdigest() not in model.exemplar_hashes:
-                caption = without_token(entries[key].caption)
-                yield Prior(image, caption or _word(model, settings))
+def _priors(model: ModelPlan, entries: Mapping[str, Entry]) -> Iterator[Prior]:
+    """Those that can be used, without copies of the exemplar: one more or less is no loss.
 
-
-def _word(model: ModelPlan, settings: BuildSettings) -> str:
-    """What prior images without a caption show."""
-    return model.name if settings.kind == "object" else "a picture"
+    Raises:
+        SourceError: one is another than it was when the dataset was planned.
+    """
+    planned = zip(model.priors, model.prior_hashes, model.prior_prompts, strict=True)
+    for key, digest, prompt in planned:
+        if not digest or digest in model.exemplar_hashes:
+            continue
+        try:
+            data = entries[key].data()
+        except (ImageError, SourceError) as exc:
+            raise SourceError(
+                f"prior image {printable(key)} cannot be read any more: {exc}"
+            ) from exc
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise SourceError(
+                f"prior image {printable(key)} changed since the dataset was planned; put it back, "
+                "or name another --out"
+            )
+        with suppress(ImageError):
+            yield Prior(decode(data).image, prompt)

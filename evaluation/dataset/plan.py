@@ -16,13 +16,13 @@ import numpy as np
 from evaluation.dataset.captions import Captions
 from evaluation.dataset.files import PLAN
 from evaluation.dataset.generator import TOKEN
-from evaluation.dataset.library import Library, Subject
-from evaluation.dataset.prompts import Prompt, PromptLists
-from evaluation.dataset.settings import BuildSettings
+from evaluation.dataset.library import Entry, Library, Subject
+from evaluation.dataset.prompts import Prompt, PromptLists, without_token
+from evaluation.dataset.settings import BuildSettings, recorded
 from ingest.errors import ImageError, SourceError, UsageError
 from ingest.item import printable
 
-__all__ = ["ModelPlan", "Plan", "loads_plan", "plan_dataset", "read_plan"]
+__all__ = ["ModelPlan", "Plan", "class_prompt", "loads_plan", "plan_dataset", "read_plan"]
 
 SCHEMA = "attrib-dataset/1"
 _LEAST = 3
@@ -41,6 +41,8 @@ class ModelPlan:
         exemplar_keys: in the library.
         exemplar_hashes: SHA-256 of their files.
         priors: keys in the library.
+        prior_hashes: SHA-256 of their files; '' for one that cannot be read, which is passed over.
+        prior_prompts: what each of them shows.
         prompt: of the exemplars in training.
         seed: of the customization.
         prompts: of the synthesized images.
@@ -55,6 +57,8 @@ class ModelPlan:
     exemplar_keys: tuple[str, ...]
     exemplar_hashes: tuple[str, ...]
     priors: tuple[str, ...]
+    prior_hashes: tuple[str, ...]
+    prior_prompts: tuple[str, ...]
     prompt: str
     seed: int
     prompts: tuple[Prompt, ...]
@@ -68,7 +72,7 @@ class Plan:
 
     Attributes:
         settings: of the build, as JSON values.
-        generator: name and hash of its files.
+        generator: name, hash of its files or commit, kind of device, and threads on a CPU.
         versions: of the libraries that decide what comes out.
         models: in order.
         told: what was left out, and why.
@@ -110,7 +114,7 @@ def plan_dataset(
         lists: of prompts.
         settings: of all.
         is_known: whether the generator's tokenizer can say a word.
-        generator: name and hash of its files.
+        generator: as of `evaluation.dataset.identity.identity`.
         versions: of the libraries that decide what comes out.
         captions: that take the place of the free prompts in `lists`, where there are enough.
 
@@ -122,6 +126,7 @@ def plan_dataset(
     models: list[ModelPlan] = []
     splits = _splits(settings)
     taken: set[str] = set()
+    hashes: dict[str, str] = {}
     wanted = 1 if settings.kind == "object" else settings.exemplars_per_style
     for subject in subjects:
         number = len(models)
@@ -148,6 +153,11 @@ def plan_dataset(
                 exemplar_keys=tuple(key for key, _, _ in kept),
                 exemplar_hashes=tuple(digest for _, _, digest in kept),
                 priors=tuple(entry.key for entry in subject.priors),
+                prior_hashes=tuple(_hash(entry, hashes) for entry in subject.priors),
+                prior_prompts=tuple(
+                    without_token(entry.caption) or class_prompt(subject.name, settings)
+                    for entry in subject.priors
+                ),
                 prompt=spoken
                 if settings.kind == "object"
                 else f"a picture in the style of {TOKEN}",
@@ -159,9 +169,7 @@ def plan_dataset(
         )
     if not models:
         raise UsageError(f"no exemplar can be used: {told[-1]}")
-    values = asdict(settings)
-    values["customization"]["rate"] = settings.customization.rate
-    values["splits"] = list(settings.splits)
+    values = recorded(settings, library.class_field)
     if captions is None:
         return Plan(values, generator, versions, tuple(models), tuple(told))
     told += captions.told()
@@ -208,6 +216,26 @@ def read_plan(out: Path) -> str | None:
 
 def _spoken(subject: Subject, settings: BuildSettings) -> str:
     return f"{TOKEN} {subject.name}" if settings.kind == "object" else TOKEN
+
+
+def class_prompt(name: str, settings: BuildSettings) -> str:
+    """What prior images without a caption show.
+
+    Args:
+        name: of a model.
+        settings: with the kind of the dataset.
+    """
+    return name if settings.kind == "object" else "a picture"
+
+
+def _hash(entry: Entry, known: dict[str, str]) -> str:
+    """SHA-256 of an image's file, read once for all models; '' where it cannot be read."""
+    if entry.key not in known:
+        try:
+            known[entry.key] = hashlib.sha256(entry.data()).hexdigest()
+        except (ImageError, SourceError):
+            known[entry.key] = ""
+    return known[entry.key]
 
 
 def _splits(settings: BuildSettings) -> Iterator[str]:

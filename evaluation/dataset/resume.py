@@ -16,7 +16,7 @@ _PARTS = {
     "settings": "settings",
     "versions": "versions of libraries",
     "captions": "prompts",
-    "models": "exemplars or prompts",
+    "models": "exemplars, prior images or prompts",
 }
 
 

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, TypeAlias
 
 from ingest.errors import UsageError
 
-__all__ = ["METHODS", "BuildSettings", "Customization", "Kind", "Method", "Sampling", "settings_of"]
+__all__ = [
+    "METHODS",
+    "OPTIMIZER",
+    "BuildSettings",
+    "Customization",
+    "Kind",
+    "Method",
+    "Sampling",
+    "recorded",
+    "settings_of",
+]
 
 Kind: TypeAlias = Literal["object", "style"]
 Method: TypeAlias = Literal["custom-diffusion", "lora", "full"]
 
 METHODS: tuple[Method, ...] = ("custom-diffusion", "lora", "full")
+
+OPTIMIZER: dict[str, Any] = {
+    "name": "AdamW",
+    "betas": [0.9, 0.999],
+    "eps": 1e-8,
+    "weight_decay": 1e-2,
+}
+"""As published."""
 
 _RATES: dict[Method, float] = {"custom-diffusion": 1e-5, "lora": 1e-4, "full": 5e-6}
 
@@ -64,6 +82,11 @@ class Customization:
         """Learning rate of the optimizer."""
         chosen = _RATES[self.method] if self.learning_rate is None else self.learning_rate
         return chosen * self.batch_size
+
+    @property
+    def alpha(self) -> int | None:
+        """Of LoRA, whose product counts alpha / rank times; None for other methods."""
+        return self.rank if self.method == "lora" else None
 
 
 @dataclass(frozen=True)
@@ -119,17 +142,34 @@ class BuildSettings:
             raise UsageError(f"splits are shares that sum to 1, not {self.splits}")
 
 
+def recorded(settings: BuildSettings, class_field: str | None) -> dict[str, Any]:
+    """As a plan and a manifest hold them: with what follows from them, and what is always so.
+
+    Args:
+        settings: of the build.
+        class_field: of the library.
+    """
+    values = asdict(settings)
+    values["splits"] = list(settings.splits)
+    values["class_field"] = class_field
+    custom = settings.customization
+    values["customization"] |= {"rate": custom.rate, "optimizer": OPTIMIZER, "alpha": custom.alpha}
+    return values
+
+
 def settings_of(values: Mapping[str, Any]) -> BuildSettings:
-    """The settings that a plan holds.
+    """The settings that a plan holds: the inverse of `recorded`.
 
     Raises:
         ValueError: they are none.
     """
     try:
-        customization = {k: v for k, v in values["customization"].items() if k != "rate"}
+        derived = ("rate", "optimizer", "alpha")
+        customization = {k: v for k, v in values["customization"].items() if k not in derived}
+        own = {name: value for name, value in values.items() if name != "class_field"}
         return BuildSettings(
             **{
-                **values,
+                **own,
                 "splits": tuple(values["splits"]),
                 "customization": Customization(**customization),
                 "sampling": Sampling(**values["sampling"]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.settings import Method
@@ -13,7 +15,7 @@ from ingest.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["adapted", "check_method", "cross_attention", "trained_weights"]
+__all__ = ["adapted", "change", "check_method", "cross_attention", "trained_weights"]
 
 _ADAPTER = "attrib"
 _ATTENTION = (
@@ -68,6 +70,43 @@ def adapted(denoiser: torch.nn.Module) -> list[torch.nn.Linear]:
     ]
 
 
+def change(generator: Generator) -> Callable[[], float]:
+    """Measures how far training moves a generator: call it inside of `trained_weights`.
+
+    It is the L2 norm of the change of the weights that the denoiser computes with, and of the new
+    word in all text encoders. LoRA's factors are no such weights: what changes is their product,
+    scale * B @ A, which is what other methods' changes can be compared with.
+
+    Args:
+        generator: before it is trained, inside of `trained_weights`.
+
+    Returns:
+        The norm so far, whenever it is called.
+    """
+    layers = [m for m in generator.denoiser.modules() if _ADAPTER in getattr(m, "lora_A", ())]
+    weights = [] if layers else [w for w in generator.denoiser.parameters() if w.requires_grad]
+    before = [weight.detach().clone() for weight in weights]
+    places = list(zip(generator.embeddings(), generator.token_ids(), strict=True))
+    words = [table.weight[place].detach().clone() for table, place in places]
+
+    def moved() -> float:
+        squares = [
+            float((weight.detach() - was).double().square().sum())
+            for weight, was in zip(weights, before, strict=True)
+        ]
+        for layer in layers:
+            down = layer.lora_A[_ADAPTER].weight.detach().double()  # (rank, inputs)
+            up = layer.lora_B[_ADAPTER].weight.detach().double()  # (outputs, rank)
+            # |B A|^2 without the product, which is as large as the layer.
+            product = float(((up.T @ up) * (down @ down.T)).sum())
+            squares.append(layer.scaling[_ADAPTER] ** 2 * product)
+        for (table, place), was in zip(places, words, strict=True):
+            squares.append(float((table.weight[place].detach() - was).double().square().sum()))
+        return float(np.sqrt(sum(squares)))
+
+    return moved
+
+
 @contextmanager
 def trained_weights(
     generator: Generator, method: Method, rank: int, *, seed: int
@@ -92,6 +131,9 @@ def trained_weights(
                 LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_ATTENTION)), _ADAPTER
             )
         chosen = {n: w for n, w in denoiser.named_parameters() if w.requires_grad}
+        for weight in chosen.values():
+            # Made like the layers that they adapt: in bfloat16 small steps would be lost.
+            weight.data = weight.data.float()
         try:
             yield chosen
         finally:

@@ -55,8 +55,13 @@ def make_tokenizer(folder: Path) -> None:
     )
 
 
-def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
-    """A Stable Diffusion pipeline of a few thousand weights that draws 16 x 16 images."""
+def make_pipeline(
+    folder: Path, *, seed: int = 0, predicts: str = "epsilon", attends: bool = True
+) -> Path:
+    """A Stable Diffusion pipeline of a few thousand weights that draws 16 x 16 images.
+
+    Without attention, its U-Net is of convolutions alone.
+    """
     from diffusers import (
         AutoencoderKL,
         DDIMScheduler,
@@ -85,8 +90,9 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
         sample_size=8,
         block_out_channels=(8, 16),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D" if attends else "DownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn" if attends else None,
+        up_block_types=("CrossAttnUpBlock2D" if attends else "UpBlock2D", "UpBlock2D"),
         cross_attention_dim=16,
         attention_head_dim=8,
         norm_num_groups=4,
@@ -105,11 +111,73 @@ def make_pipeline(folder: Path, *, seed: int = 0) -> Path:
         tokenizer=tokenizer,
         unet=unet,
         scheduler=DDIMScheduler(  # type: ignore[no-untyped-call]
-            clip_sample=False, steps_offset=1
+            clip_sample=False, steps_offset=1, prediction_type=predicts
         ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def make_xl(folder: Path, *, seed: int = 0) -> Path:
+    """A pipeline of Stable Diffusion XL, with two text encoders, that draws 16 x 16 images."""
+    import diffusers
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(seed)
+    make_tokenizer(folder / "words")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    unet = diffusers.UNet2DConditionModel(  # type: ignore[no-untyped-call]
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24 + 6 * 8,
+    )
+    vae = diffusers.AutoencoderKL(  # type: ignore[no-untyped-call]
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=16,
+    )
+    pipe: Any = diffusers.StableDiffusionXLPipeline(  # type: ignore[no-untyped-call]
+        vae=vae,
+        text_encoder=CLIPTextModel(config),
+        text_encoder_2=CLIPTextModelWithProjection(config),
+        tokenizer=tokenizer,
+        tokenizer_2=CLIPTokenizer.from_pretrained(folder / "words"),
+        unet=unet,
+        scheduler=diffusers.DDIMScheduler(  # type: ignore[no-untyped-call]
+            clip_sample=False, steps_offset=1
+        ),
+        add_watermarker=False,
     )
     pipe.save_pretrained(folder / "pipeline")
     return folder / "pipeline"
@@ -260,6 +328,16 @@ def images_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def flow() -> Callable[[Path, str], Path]:
     return make_flow
+
+
+@pytest.fixture(scope="session")
+def make_unet() -> Callable[..., Path]:
+    return make_pipeline
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_xl(tmp_path_factory.mktemp("xl"))
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,9 @@ def test_the_manifest_holds_the_hash_of_every_file(dataset: Path) -> None:
     assert manifest["files"] == found
     assert len(found) == 3 * (1 + 5 + 2 + 1) + 3 + 2
     assert manifest["settings"]["customization"]["rate"] == pytest.approx(2e-3)
-    assert manifest["generator"] == {"name": "tiny", "revision": "", "sha256": "", "device": "cpu"}
+    assert manifest["generator"] == {
+        **{"name": "tiny", "revision": "", "sha256": "", "device": "cpu", "threads": "1"},
+    }
     assert {"torch", "diffusers"} <= set(manifest["versions"])
 
 
@@ -121,7 +123,7 @@ def test_what_is_damaged_is_made_again(build: Build, dataset: Path, tmp_path: Pa
         ({"name": "large"}, "generator (name: tiny, now large)"),
         (
             {"lists": PromptLists(("{} here",), ("a bust of {}",), "media")},
-            "exemplars or prompts",
+            "exemplars, prior images or prompts",
         ),
     ],
 )

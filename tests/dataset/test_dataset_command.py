@@ -126,18 +126,23 @@ def test_every_setting_can_be_typed(
         "--judge", JUDGE, "--base-images", 3, "--no-augment", "--prior-weight", 0.5,
         "--splits", "0, 0,1", "--sampling-batch", 2, "--rank", 3, "--guidance", 2, "--seed", 5,
         "--learning-rate", 1e-4, "--gradient-checkpointing", "--method", "lora",
-        "--exemplars-per-style", 4,
+        "--exemplars-per-style", 4, "--threads", 1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     plan = json.loads((tmp_path / "set" / "plan.json").read_text())
     assert plan["settings"] == {
         "base_images": 3,
+        "class_field": None,
         "customization": {
+            "alpha": 3,
             "augment": False,
             "batch_size": 1,
             "gradient_checkpointing": True,
             "learning_rate": 1e-4,
             "method": "lora",
+            "optimizer": {
+                **{"name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}
+            },
             "prior_images": 1,
             "prior_weight": 0.5,
             "rank": 3,
@@ -152,6 +157,7 @@ def test_every_setting_can_be_typed(
         "seed": 5,
         "splits": [0.0, 0.0, 1.0],
     }
+    assert plan["generator"]["threads"] == "1"
     assert [model["base_images"] for model in plan["models"]] == [3, 3]
     assert [path.name for path in (tmp_path / "set").glob("object_*")] == ["object_test.json"]
     weak = [line for line in done.stderr.splitlines() if "surely" in line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,28 @@ def test_only_the_weights_of_the_method_move_and_all_are_put_back(
     after = weights_of(generator)
     assert set(after) == set(before)
     assert all(torch.equal(after[n], before[n]) for n in before if n != table)
+
+
+@pytest.mark.parametrize("method", ["custom-diffusion", "lora", "full"])
+def test_moved_is_how_far_what_the_denoiser_computes_with_moved(
+    generator: Generator, method: Method
+) -> None:
+    """By hand: LoRA is merged into the layers first, so that it is in the same weights."""
+    generator.reset_token()
+    before = weights_of(generator)
+    chosen = settings(method, rank=3)
+    with customized(generator, [exemplar()], f"{TOKEN} cat", [], chosen, seed=5) as done:
+        if method == "lora":
+            generator.denoiser.fuse_lora()
+        inside = {name.replace("base_layer.", ""): w for name, w in weights_of(generator).items()}
+        if method == "lora":
+            generator.denoiser.unfuse_lora()
+    squares = {n: float((inside[n] - was).double().square().sum()) for n, was in before.items()}
+    denoiser = sum(square for name, square in squares.items() if name.startswith("unet."))
+    word = sum(square for name, square in squares.items() if name.startswith("text."))
+    assert denoiser > 0
+    assert word > 0
+    assert done.moved == pytest.approx((denoiser + word) ** 0.5, rel=1e-4)
 
 
 def test_the_new_word_begins_as_the_rarest_one(generator: Generator) -> None:
@@ -141,7 +164,11 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         load_generator(str(tmp_path))
 
 
-def test_an_unknown_layout_of_attention_asks_for_lora(generator: Generator) -> None:
-    generator.denoiser.named_parameters = lambda: iter(())
-    with pytest.raises(UsageError, match="--method lora"):
-        cross_attention(generator)
+def test_a_denoiser_without_cross_attention_is_refused(
+    make_unet: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Convolutions alone."""
+    plain = load_generator(str(make_unet(tmp_path, attends=False)), device="cpu")
+    assert not any("attn" in name for name, _ in plain.denoiser.named_parameters())
+    with pytest.raises(UsageError, match="has no cross-attention under known names"):
+        cross_attention(plain)
