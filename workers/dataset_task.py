@@ -119,8 +119,7 @@ class ModelRunner:
             self._generator = wanted, generator
         generator = self._generator[1]
         _same("kind of", {"device": plan.generator["device"]}, {"device": generator.device.type})
-        with_priors = settings.customization.prior_images > 0
-        check_memory(generator, settings.customization, priors=with_priors)
+        check_memory(generator, settings)
         return generator
 
     def _entries_for(self, order: ModelOrder) -> dict[str, Entry]:
