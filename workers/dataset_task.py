@@ -132,8 +132,7 @@ class ModelRunner:
         _same("kind of", {"device": plan.generator["device"]}, {"device": generator.device.type})
         threads = {"threads": plan.generator.get("threads", "")}
         _same("number of", threads, {"threads": "", **threads_of(generator.device.type)})
-        with_priors = settings.customization.prior_images > 0
-        check_memory(generator, settings.customization, priors=with_priors)
+        check_memory(generator, settings)
         return generator
 
     def _entries_for(self, order: ModelOrder) -> dict[str, Entry]:

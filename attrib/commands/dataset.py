@@ -12,7 +12,6 @@ from attrib.ending import ends_in_one_line, warn
 from attrib.options import REDIS, JsonOption, RedisOption
 
 if TYPE_CHECKING:
-    from evaluation.dataset.check import Check
     from evaluation.dataset.endpoint import Endpoint
 
 __all__ = ["app"]
@@ -31,7 +30,10 @@ JudgeOption = Annotated[
 CopyOption = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Similarity from which on an image counts as a copy of its exemplar."
+        min=0,
+        max=1,
+        help="Score, of edges laid over each other, from which on an image counts as a copy of its "
+        "exemplar.",
     ),
 ]
 
@@ -180,7 +182,7 @@ def build(
         ),
     ] = 3,
     judge: JudgeOption = _JUDGE,
-    copy_similarity: CopyOption = 0.95,
+    copy_score: CopyOption = 0.3,
     json: JsonOption = False,
 ) -> None:
     """Customize a generator toward exemplars and synthesize images that they influenced.
@@ -189,6 +191,7 @@ def build(
     evaluate` take; checks them and writes a card. The same call goes on where it stopped, and
     gives the same files. Needs diffusers: pip install 'attrib[dataset]'.
     """
+    from attrib.commands.dataset_quality import end_in_problems, show_check
     from attrib.console import Bar, counted, print_json
     from embed.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
@@ -258,7 +261,7 @@ def build(
             lists,
             settings,
             {
-                "name": Path(generator).name if Path(generator).is_dir() else generator,
+                "name": _name(generator),
                 "revision": revision or "",
                 "sha256": generator_hash(generator),
                 **made_on,
@@ -269,7 +272,7 @@ def build(
         )
     finally:
         bar.stop()
-    check = check_dataset(out, model, LazyEmbedder(model), copy_similarity=copy_similarity)
+    check = check_dataset(out, model, LazyEmbedder(model), copy_score=copy_score)
     card = write_card(out)
     if json:
         print_json(
@@ -279,9 +282,11 @@ def build(
                 "images": report.images,
                 "left_out": list(report.told),
                 "failed": [m.id for m in check.failed],
+                "problems": list(check.problems),
                 "card": str(card),
             }
         )
+        end_in_problems(out, check)
         return
     for why in report.told:
         warn(why)
@@ -289,8 +294,9 @@ def build(
         f"{out}: {counted(report.models, 'model')} ({report.made} made now), "
         f"{counted(report.images, 'image')}"
     )
-    _show(check)
+    show_check(check)
     typer.echo(f"card: {card}")
+    end_in_problems(out, check)
 
 
 @app.command("check")
@@ -298,7 +304,7 @@ def build(
 def check(
     folder: FolderArgument,
     judge: JudgeOption = _JUDGE,
-    copy_similarity: CopyOption = 0.95,
+    copy_score: CopyOption = 0.3,
     json: JsonOption = False,
 ) -> None:
     """Is the dataset whole, and did its customizations take?
@@ -308,24 +314,19 @@ def check(
     """
     from dataclasses import asdict
 
+    from attrib.commands.dataset_quality import end_in_problems, show_check
     from attrib.console import print_json
     from embed.lazy_embedder import LazyEmbedder
     from embed.registry import find_model
     from evaluation.dataset.check import check_dataset
-    from ingest.errors import RunError
 
     model = find_model(judge)
-    found = check_dataset(folder, model, LazyEmbedder(model), copy_similarity=copy_similarity)
+    found = check_dataset(folder, model, LazyEmbedder(model), copy_score=copy_score)
     if json:
         print_json(asdict(found))
     else:
-        _show(found)
-    if found.problems:
-        count = len(found.problems)
-        raise RunError(
-            f"{folder} is not whole: {count} of its files {'is' if count == 1 else 'are'} "
-            "missing, changed or unknown"
-        )
+        show_check(found)
+    end_in_problems(folder, found)
 
 
 @app.command("card")
@@ -364,43 +365,9 @@ def _endpoint(url: str | None, name: str | None, prompts: Path | None) -> Endpoi
     return Endpoint(url, name, os.environ.get("ATTRIB_PROMPTS_KEY", ""))
 
 
-def _show(check: Check) -> None:
-    from attrib.console import table
-
-    for problem in check.problems:
-        warn(problem)
-    table(
-        [
-            ("model", "left"),
-            ("name", "cut"),
-            ("split", "left"),
-            ("similarity", "right"),
-            ("generator itself", "right"),
-            ("gain (95 %)", "right"),
-            ("copies", "right"),
-        ],
-        [
-            [
-                m.id,
-                m.name,
-                m.split,
-                f"{m.similarity:.3f}",
-                f"{m.base:.3f}",
-                f"{m.gain:+.3f} ({m.gain_low:+.3f}, {m.gain_high:+.3f})",
-                f"{m.copies} of {m.images}",
-            ]
-            for m in check.models
-        ],
-        title=f"Similarity of images to their exemplars, by {check.judge}",
-    )
-    if check.failed:
-        warn(
-            f"{len(check.failed)} of {len(check.models)} models are not surely customized: the "
-            "interval of their gain over the generator itself is not above 0; raise --steps or "
-            "--learning-rate"
-        )
-    if check.copying:
-        warn(
-            f"{len(check.copying)} of {len(check.models)} models mostly copy their exemplar; lower "
-            "--steps or --learning-rate"
-        )
+def _name(generator: str) -> str:
+    """What a generator is called in records: a folder by its name, wherever it is."""
+    folder = Path(generator)
+    if not folder.is_dir():
+        return generator
+    return (folder if folder.name not in ("", "..") else folder.resolve()).name or generator

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,15 +26,22 @@ from evaluation.dataset.files import (
     write_bytes,
     write_text,
 )
-from evaluation.dataset.generator import TOKEN, Generator
+from evaluation.dataset.generator import Generator
 from evaluation.dataset.identity import identity
 from evaluation.dataset.library import Entry, Library
 from evaluation.dataset.lock import taken
 from evaluation.dataset.make import image_count, make_model
 from evaluation.dataset.memory import check_memory
 from evaluation.dataset.plan import ModelPlan, Plan, plan_dataset, read_plan
-from evaluation.dataset.prompts import SLOT, PromptLists, shipped_prompts
-from evaluation.dataset.resume import captions_of, difference, read_record
+from evaluation.dataset.prompts import PromptLists
+from evaluation.dataset.reading import cut_prompts, readable_lists, reads_template
+from evaluation.dataset.resume import (
+    captions_of,
+    difference,
+    is_whole,
+    listed_files,
+    read_record,
+)
 from evaluation.dataset.settings import BuildSettings
 from evaluation.dataset.trained import check_method
 from ingest.errors import DataFolderError, SourceError, UsageError
@@ -131,8 +138,8 @@ def build_dataset(
     """Make the dataset in `out`, or go on with it.
 
     A model is finished when its record is written, last of its files; what was begun and not
-    finished is made again, from the same seeds. The same call gives the same files, byte for byte
-    on a CPU with the same number of threads.
+    finished is made again, from the same seeds, and so is a model whose files have changed. The
+    same call gives the same files, byte for byte on a CPU with the same number of threads.
 
     Args:
         out: new, empty, or begun with the same arguments.
@@ -163,10 +170,19 @@ def build_dataset(
         before = read_plan(out)
         generator = load()
         check_method(generator, settings.customization.method)
-        _check_read(generator, generator_name["name"], lists, settings)
+        name = generator_name["name"]
+        lists, told = readable_lists(generator, name, lists, settings.kind)
+        # Before there is a plan: what would fit has other settings, and is another plan.
+        if before is None and make is None:
+            check_memory(generator, settings)
         captions = None
         if endpoint is not None:
-            captions = Captions(endpoint, settings, captions_of(before))
+            captions = Captions(
+                endpoint,
+                settings,
+                captions_of(before),
+                is_read=lambda template: reads_template(generator, template),
+            )
         plan = plan_dataset(
             library,
             lists,
@@ -176,42 +192,63 @@ def build_dataset(
             libraries(),
             captions,
         )
+        told += [*cut_prompts(generator, name, plan.models), *_fewer(plan, settings)]
+        plan = replace(plan, told=(*plan.told, *told))
+        _refuse_other(out, before, plan)
+        pending = _pending(out, plan, settings)
+        if before is not None and pending and make is None:
+            check_memory(generator, settings)
         try:
             if not is_there:
                 # No wrong call leaves a folder behind: it is made once there is a plan.
                 out.mkdir(parents=True, exist_ok=True)
                 held.enter_context(taken(out))
-                before = read_plan(out)
-            if before is not None and (differs := difference(before, plan.dumps())) is not None:
-                raise UsageError(
-                    f"{out} was begun with other {differs}; give the same, or another --out"
-                )
+                _refuse_other(out, read_plan(out), plan)
+                pending = _pending(out, plan, settings)
             write_text(out / PLAN, plan.dumps())
-            made = _make_pending(out, plan, library, generator, settings, progress, make)
+            _make_pending(out, plan, pending, library, generator, settings, progress, make)
             _write_cases(out, plan, settings)
             _write_manifest(out, plan)
             shutil.rmtree(out / WORK, ignore_errors=True)
         except OSError as exc:
             raise DataFolderError(f"cannot write {out}: {exc.strerror or exc}") from exc
     images = sum(len(model.prompts) for model in plan.models)
-    return BuildReport(len(plan.models), made, images, plan.told)
+    return BuildReport(len(plan.models), len(pending), images, plan.told)
 
 
-def _check_read(
-    generator: Generator, name: str, lists: PromptLists, settings: BuildSettings
-) -> None:
-    if lists.free == shipped_prompts(settings.kind).free:
-        return  # they are short, and so is what an endpoint may write
-    for template in lists.free:
-        # What follows the new word, a class word for one, does not move it.
-        if not generator.reads_token(template.replace(SLOT, TOKEN)):
-            raise UsageError(
-                f"{name} does not read as far as {SLOT} in the prompt "
-                f"{template[:60]!r}...: shorten what is before it"
+def _fewer(plan: Plan, settings: BuildSettings) -> list[str]:
+    """Of models that were asked for and are not there, in all and by split."""
+    told = []
+    if (count := len(plan.models)) < settings.models:
+        lacking = (
+            "no other image can be an exemplar"
+            if settings.kind == "object"
+            else "no other creator has enough images"
+        )
+        told.append(f"{settings.models} models were asked for, {count} can be made: {lacking}")
+    for split, share in zip(SPLITS, settings.splits, strict=True):
+        if share > 0 and not any(model.split == split for model in plan.models):
+            told.append(
+                f"no model is in {split}: {share:g} of {count} is less than one; for "
+                f"{settings.kind}_{split}.json take more --models, or other --splits"
             )
+    return told
+
+
+def _refuse_other(out: Path, before: str | None, plan: Plan) -> None:
+    if before is not None and (differs := difference(before, plan.dumps())) is not None:
+        raise UsageError(f"{out} was begun with other {differs}; give the same, or another --out")
+
+
+def _pending(out: Path, plan: Plan, settings: BuildSettings) -> list[ModelPlan]:
+    """The models that are not made, or of which something has changed since."""
+    listed = listed_files(out)
+    return [model for model in plan.models if not is_whole(out, model, settings.kind, listed)]
 
 
 def _check_place(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; name a folder with --out")
     # What was killed while it wrote its plan has left no more than these.
     left = {PLAN + ".part", LOCK}
     if not (out / PLAN).exists() and any(path.name not in left for path in children(out)):
@@ -221,19 +258,15 @@ def _check_place(out: Path) -> None:
 def _make_pending(
     out: Path,
     plan: Plan,
+    pending: Sequence[ModelPlan],
     library: Library,
     generator: Generator,
     settings: BuildSettings,
     progress: Progress | None,
     make: Makes | None,
-) -> int:
-    """Make the models that are not finished; returns how many those were."""
+) -> None:
     # Of a build that was killed, or of workers that it had; those notice.
     shutil.rmtree(out / WORK, ignore_errors=True)
-    pending = [model for model in plan.models if read_record(out, model) is None]
-    if pending and make is None:
-        with_priors = settings.customization.prior_images > 0
-        check_memory(generator, settings.customization, priors=with_priors)
     entries = {entry.key: entry for entry in library.entries}
     advance: Callable[[int], None] = _nobody
     if progress is not None:
@@ -246,7 +279,6 @@ def _make_pending(
     elif make is None:
         for model in pending:
             make_model(out, model, entries, generator, settings, advance)
-    return len(pending)
 
 
 def _nobody(images: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from evaluation.dataset.endpoint import AnswerError, Endpoint, RefusedError, UnreachedError, asked
@@ -21,7 +21,7 @@ from ingest.item import printable
 __all__ = ["Captions"]
 
 _MAX_LENGTH = 200
-"""Characters: CLIP's 77 tokens hold them, so that no slot is cut off."""
+"""Characters: CLIP's 77 tokens hold them. Generators that read less say so."""
 _ROUNDS = 3
 _NAMED = 8
 _STYLE = "any style"
@@ -36,12 +36,19 @@ class Captions:
         endpoint: to be asked.
         settings: kind, and images of a model: half of them have a caption of their own.
         kept: `values` of an earlier call: nothing is asked any more.
+        is_read: whether the generator reads as far as a template's slot.
     """
 
     def __init__(
-        self, endpoint: Endpoint, settings: BuildSettings, kept: Mapping[str, Any] | None = None
+        self,
+        endpoint: Endpoint,
+        settings: BuildSettings,
+        kept: Mapping[str, Any] | None = None,
+        *,
+        is_read: Callable[[str], bool] = bool,
     ) -> None:
         self._endpoint = endpoint
+        self._is_read = is_read
         self._kind = settings.kind
         self._count = settings.per_model - settings.per_model // 2
         self._is_kept = kept is not None
@@ -103,7 +110,7 @@ class Captions:
             why = ""
             for line in text.splitlines():
                 caption = _usable(line, name if self._kind == "object" else "", self._endpoint.key)
-                if caption and len(found) < self._count:
+                if caption and len(found) < self._count and self._is_read(caption):
                     found.setdefault(caption.casefold(), caption)
             if len(found) == self._count:
                 break

@@ -6,11 +6,20 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.dataset.check import Check, read_quality
-from evaluation.dataset.files import CARD, MANIFEST, SPLITS, write_bytes, write_text
+from evaluation.dataset.check import Check, ModelQuality, read_quality
+from evaluation.dataset.files import (
+    CARD,
+    MANIFEST,
+    RECORD,
+    SPLITS,
+    inside,
+    write_bytes,
+    write_text,
+)
 from evaluation.dataset.lock import taken
 from ingest.decode import decode
 from ingest.errors import DataFolderError, ImageError, SourceError
@@ -18,9 +27,12 @@ from ingest.item import printable
 
 __all__ = ["write_card"]
 
+_FOLDER = "sheets"
 _SHEETS = 12
 _SHOWN = 8
 _TILE = 96
+_PROBLEMS = 20
+_REMEDY = "the `attrib dataset build` that made it makes it again"
 
 
 def write_card(out: Path) -> Path:
@@ -36,11 +48,14 @@ def write_card(out: Path) -> Path:
     with taken(out):
         try:
             text, sheets = _made(out)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImageError) as exc:
-            raise SourceError(f"{out} is damaged: {exc}") from exc
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
+            raise SourceError(f"{out} is damaged: {printable(str(exc))}; {_REMEDY}") from exc
+        folder = out / _FOLDER
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise DataFolderError(f"{folder} is not a folder of this dataset; move it away")
         try:
-            for name, picture in sheets.items():
-                write_bytes(out / name, picture)
+            for number, picture in sheets.items():
+                write_bytes(folder / f"{number}.png", picture)
             write_text(out / CARD, text)
         except OSError as exc:
             raise DataFolderError(f"cannot write {out / CARD}: {exc.strerror or exc}") from exc
@@ -48,15 +63,23 @@ def write_card(out: Path) -> Path:
 
 
 def _made(out: Path) -> tuple[str, dict[str, bytes]]:
-    """The card's text, and its sheets by their names."""
+    """The card's text, and its sheets by the models' numbers."""
     manifest = json.loads((out / MANIFEST).read_text("utf-8"))
-    records = [
-        json.loads(path.read_text("utf-8")) for path in sorted((out / "models").glob("*.json"))
+    files = manifest["files"]
+    records: dict[str, dict[str, Any]] = {}
+    for name in sorted(name for name in files if RECORD.fullmatch(name)):
+        try:
+            # Its number is that of its name: what it says of itself may be a path.
+            records[Path(name).stem] = dict(json.loads(inside(out, name, files).read_bytes()))
+        except (OSError, ValueError, TypeError) as exc:
+            raise SourceError(f"{out / name} is damaged: {_why(exc)}; {_REMEDY}") from exc
+    shown = dict(list(records.items())[:_SHEETS])
+    sheets = {number: _sheet(out, record, files) for number, record in shown.items()}
+    titles = [
+        (f"{number}: {record['name']}", f"{_FOLDER}/{number}.png")
+        for number, record in shown.items()
     ]
-    shown = {f"sheets/{record['id']}.png": record for record in records[:_SHEETS]}
-    titles = [(f"{record['id']}: {record['name']}", name) for name, record in shown.items()]
-    text = _card(manifest, records, read_quality(out), titles)
-    return text, {name: _sheet(out, record) for name, record in shown.items()}
+    return _card(manifest, list(records.values()), read_quality(out), titles), sheets
 
 
 def _card(
@@ -72,22 +95,22 @@ def _card(
     images = sum(len(record["prompts"]) for record in records)
     strength = _mean([record["moved"] for record in records])
     lines = [
-        f"# {kind.capitalize()} models of {_plain(generator['name'])}",
+        f"# {_plain(kind).capitalize()} models of {_plain(generator['name'])}",
         "",
         f"{len(records)} customized models and {images} images that they made, in the format of "
         "the AbC test cases (Wang et al., *Evaluating Data Attribution for Text-to-Image Models*, "
-        "ICCV 2023). The images are influenced by their exemplars by construction.",
+        f"ICCV 2023). {_influence(quality)}",
         "",
         "| | |",
         "|---|---|",
         f"| generator | {_plain(generator['name'])} {_plain(generator.get('revision', ''))} |",
-        f"| method | {custom['method']}, {custom['steps']} steps of {custom['batch_size']} images, "
-        f"learning rate {custom['rate']:g} |",
+        f"| method | {_plain(custom['method'])}, {custom['steps']:d} steps of "
+        f"{custom['batch_size']:d} images, learning rate {custom['rate']:g} |",
         f"| prior preservation | {_priors(records)}, weight {custom['prior_weight']:g} |",
         f"| strength | trained weights moved by {strength:.3g} (L2, mean over models) |",
-        f"| sampling | {sampling['steps']} steps, guidance {sampling['guidance']:g} |",
+        f"| sampling | {sampling['steps']:d} steps, guidance {sampling['guidance']:g} |",
         f"| models by split | {', '.join(f'{name} {splits[name]}' for name in SPLITS)} |",
-        f"| seed | {settings['seed']} |",
+        f"| seed | {settings['seed']:d} |",
         *_captions(manifest.get("captions")),
         "",
         "Every hyperparameter and the hash of every file are in `manifest.json`; the choice of "
@@ -96,11 +119,29 @@ def _card(
     ]
     lines += _quality_lines(quality)
     if manifest["left_out"]:
-        lines += ["## Left out", "", *(f"- {_plain(why)}" for why in manifest["left_out"]), ""]
+        lines += [
+            "## What is not in it",
+            "",
+            *(f"- {_plain(why)}" for why in manifest["left_out"]),
+            "",
+        ]
     lines += ["## Examples", "", "The exemplar, then what its model made.", ""]
     for name, path in sheets:
         lines += [f"{_plain(name)}", "", f"![{_plain(name)}]({path})", ""]
     return "\n".join(lines)
+
+
+def _influence(quality: Check | None) -> str:
+    """What may be said of all images at once."""
+    meant = "Each model was tuned toward its exemplars, so that they influence its images"
+    if quality is None:
+        return f"{meant}; whether that took was not looked at yet."
+    if not quality.failed:
+        return f"{meant} by construction; a gain over the generator itself was found in each."
+    return (
+        f"{meant}. Of {len(quality.failed)} of {len(quality.models)} models that is **not sure**: "
+        "see the table below, and leave them out where it matters."
+    )
 
 
 def _quality_lines(quality: Check | None) -> list[str]:
@@ -109,33 +150,57 @@ def _quality_lines(quality: Check | None) -> list[str]:
     gains = [model.gain for model in quality.models]
     copies = sum(model.copies for model in quality.models)
     images = sum(model.images for model in quality.models)
-    lines = [
-        "## Quality",
-        "",
+    lines = ["## Quality", ""]
+    if quality.problems:
+        shown = [f"- {_plain(problem)}" for problem in quality.problems[:_PROBLEMS]]
+        if (more := len(quality.problems) - _PROBLEMS) > 0:
+            shown.append(f"- and {more} more")
+        lines += ["**The dataset is not whole:**", "", *shown, ""]
+    lines += [
         f"Similarities are of {_plain(quality.judge)}: of each image to its nearest exemplar, "
         "beside that of what the generator itself makes of the same words.",
         "",
         f"- Mean gain over the generator: {_mean(gains):+.3f}.",
         "- Not surely customized (the interval of the gain is not above 0): "
-        f"{len(quality.failed)} of {len(quality.models)} models"
-        + (f" ({', '.join(model.id for model in quality.failed)})." if quality.failed else "."),
-        f"- Near-copies of an exemplar (similarity {quality.copy_similarity:g} and above): "
-        f"{copies} of {images} images; more than half of those of {len(quality.copying)} models.",
+        f"{_counted(quality.failed, quality)}.",
+    ]
+    if apart := [model for model in quality.failed if model.fell_apart]:
+        lines.append(
+            "- Of these fell apart (loss rose, or images are farther from the exemplars than the "
+            f"generator's own): {_counted(apart, quality)}."
+        )
+    lines += [
+        f"- Near-copies of an exemplar (edges laid over each other, score {quality.copy_score:g} "
+        f"and above): {copies} of {images} images; more than half of the images of "
+        f"{_counted(quality.copying, quality)}.",
         "",
-        "| model | name | split | similarity | generator itself | gain (95 %) | copies |",
-        "|---|---|---|---|---|---|---|",
+        "| model | name | split | similarity | generator itself | gain (95 %) | copies | moved |",
+        "|---|---|---|--:|--:|---|--:|--:|",
     ]
     lines += [
-        f"| {m.id} | {_plain(m.name)} | {m.split} | {m.similarity:.3f} | {m.base:.3f} | "
-        f"{m.gain:+.3f} ({m.gain_low:+.3f} to {m.gain_high:+.3f})"
-        f"{' not sure' if m.failed else ''} | "
-        f"{m.copies} of {m.images} |"
+        f"| {_plain(m.id)} | {_plain(m.name)} | {_plain(m.split)} | {m.similarity:.3f} | "
+        f"{m.base:.3f} | {m.gain:+.3f} ({m.gain_low:+.3f} to {m.gain_high:+.3f}){_verdict(m)} | "
+        f"{m.copies:d} of {m.images:d} | {m.moved:.3g} |"
         for m in quality.models
     ]
     return [*lines, ""]
 
 
-def _sheet(out: Path, record: dict[str, Any]) -> bytes:
+def _verdict(model: ModelQuality) -> str:
+    if not model.failed:
+        return ""
+    return " fell apart" if model.fell_apart else " not sure"
+
+
+def _counted(some: Sequence[ModelQuality], quality: Check) -> str:
+    named = [_plain(model.id) for model in some]
+    shown = ", ".join(named[:_PROBLEMS])
+    if (more := len(named) - _PROBLEMS) > 0:
+        shown += f" and {more} more"
+    return f"{len(some)} of {len(quality.models)} models" + (f" ({shown})" if named else "")
+
+
+def _sheet(out: Path, record: dict[str, Any], files: Container[str]) -> bytes:
     """A PNG file, a row of pictures: the first exemplar, a gap, and images of the model."""
     from PIL import Image, ImageOps
 
@@ -144,13 +209,21 @@ def _sheet(out: Path, record: dict[str, Any]) -> bytes:
     names = [record["exemplars"][0], *made[::step][:_SHOWN]]
     sheet = Image.new("RGB", (_TILE * len(names) + _TILE // 4, _TILE), "white")
     for place, name in enumerate(names):
-        image = decode((out / name).read_bytes()).image
+        try:
+            image = decode(inside(out, name, files).read_bytes()).image
+        except (ImageError, OSError, ValueError) as exc:
+            shown = printable(str(out / name))
+            raise SourceError(f"{shown} is damaged: {_why(exc)}; {_REMEDY}") from exc
         tile = ImageOps.contain(image, (_TILE, _TILE), Image.Resampling.LANCZOS)
         left = place * _TILE + (_TILE // 4 if place else 0)
         sheet.paste(tile, (left + (_TILE - tile.width) // 2, (_TILE - tile.height) // 2))
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
+
+
+def _why(exc: Exception) -> str:
+    return printable((exc.strerror if isinstance(exc, OSError) else None) or str(exc))
 
 
 def _plain(text: object) -> str:

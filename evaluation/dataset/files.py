@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ingest.item import printable
 
 if TYPE_CHECKING:
     from evaluation.dataset.plan import ModelPlan
@@ -16,10 +20,12 @@ __all__ = [
     "OWNER",
     "PLAN",
     "QUALITY",
+    "RECORD",
     "SPLITS",
     "WORK",
     "base_paths",
     "children",
+    "inside",
     "prior_paths",
     "record_path",
     "synth_paths",
@@ -36,6 +42,8 @@ MANIFEST = "manifest.json"
 QUALITY = "quality.json"
 CARD = "README.md"
 SPLITS = ("train", "val", "test")
+RECORD = re.compile(r"models/[0-9]{1,9}\.json")
+"""What records are called; anything else in their place is not one."""
 FOLDERS = ("exemplars", "models", "synth", "base", "priors")
 """Whose every file is in the manifest."""
 
@@ -69,6 +77,21 @@ def children(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
+def inside(out: Path, name: object, listed: Container[str]) -> Path:
+    """A file of a dataset that its records name; they may be anyone's, and name anything.
+
+    Raises:
+        ValueError: it is not in the list of the dataset's files, or not below its folder.
+    """
+    shown = printable(str(name))
+    if not isinstance(name, str) or name not in listed:
+        raise ValueError(f"{shown} is not among the files of {MANIFEST}")
+    path = out / name
+    if Path(name).is_absolute() or not path.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{shown} is outside of the dataset's folder")
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file, whole or not at all; one that holds the same text is left alone."""
     data = text.encode()
@@ -80,5 +103,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
+    temporary.unlink(missing_ok=True)
+    with temporary.open("xb") as file:  # a link of that name, which may lead anywhere, is not taken
+        file.write(data)
     temporary.replace(path)

@@ -48,6 +48,10 @@ class FlowGenerator(Generator):
         """How it can be customized."""
         return ("lora",)
 
+    def passes(self, guidance: float) -> int:
+        """How many images the denoiser is given for one that is made; Flux is told the guidance."""
+        return 1 if self._is_flux else super().passes(guidance)
+
     @property
     def _is_flux(self) -> bool:
         return type(self.pipe).__name__ == "FluxPipeline"

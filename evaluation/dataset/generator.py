@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.dataset.free_memory import check_weights, out_of_memory
 from evaluation.dataset.half import compute_in_half
+from evaluation.dataset.pipeline import check_kind, weight_bytes
 from evaluation.dataset.settings import METHODS, Method
-from ingest.errors import ModelError, RunError, UsageError
+from ingest.errors import AttribError, ModelError, RunError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,7 @@ TOKEN = "<new1>"
 """The word that comes to mean the exemplars, as in the paper's prompts."""
 
 _PIECES = 2
+_PREDICTIONS = ("epsilon", "v_prediction")
 _EXTRA = "diffusers is not installed: pip install 'attrib[dataset]'"
 
 
@@ -157,6 +160,17 @@ class Generator:
             for (tokenizer, _), token in zip(self.text, self._token_ids, strict=True)
         )
 
+    def reads_all(self, prompt: str) -> bool:
+        """Whether one of the text encoders takes a prompt to its end."""
+        return any(
+            len(tokenizer(prompt)["input_ids"]) <= tokenizer.model_max_length
+            for tokenizer, _ in self.text
+        )
+
+    def passes(self, guidance: float) -> int:
+        """How many images the denoiser is given for one that is made."""
+        return 2 if guidance > 1 else 1
+
     # -- prompts, images, noise ----------------------------------------------------------------
 
     def encode(self, prompts: Sequence[str]) -> Condition:
@@ -228,12 +242,8 @@ class Generator:
             noisy, times, encoder_hidden_states=condition.hidden, **extra
         ).sample
         kind = schedule.config.prediction_type
-        if kind == "epsilon":
-            target = eps
-        elif kind == "v_prediction":
-            target = schedule.get_velocity(latents, eps, times)
-        else:
-            raise ModelError(f"{self.name} predicts {kind!r}; epsilon and v_prediction are known")
+        # Of `_PREDICTIONS`: another one was not loaded.
+        target = eps if kind == "epsilon" else schedule.get_velocity(latents, eps, times)
         errors = ((predicted - target) ** 2).mean(dim=1, keepdim=True) * seen
         mean: torch.Tensor = errors.sum(dim=(1, 2, 3)) / seen.sum(dim=(1, 2, 3))
         return mean
@@ -276,6 +286,7 @@ def load_generator(
     Raises:
         UsageError: diffusers is missing, or the device.
         ModelError: no such pipeline, a damaged one, or one of another family.
+        RunError: its weights do not fit into memory.
     """
     import torch
 
@@ -290,6 +301,9 @@ def load_generator(
         raise UsageError("no CUDA device here; leave --device out, or give cpu")
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Prompts that are cut off are told of once by a build, not at every image.
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     folder = Path(name)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise ModelError(f"{name} is no diffusers pipeline: it has no model_index.json")
@@ -297,31 +311,39 @@ def load_generator(
         folder.is_absolute() or name.startswith(".") or name.count("/") > 1
     ):
         raise ModelError(f"no such folder: {name}")
+    parts = {"safety_checker": None, "use_safetensors": True}
     try:
-        pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
-            name,
-            revision=revision,
-            dtype=torch.float32,
-            use_safetensors=True,
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        index = DiffusionPipeline.load_config(name, revision=revision)
+        check_kind(index, name)
+        if not folder.is_dir():
+            folder = Path(DiffusionPipeline.download(name, revision=revision, **parts))
+        check_weights(name, weight_bytes(folder), torch.device(device))
+        with out_of_memory("take a smaller generator"):
+            pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, dtype=torch.float32, requires_safety_checker=False, **parts
+            )
+    except AttribError:
+        raise
     except Exception as exc:
         raise ModelError(f"cannot load {name} as a pipeline: {_first_line(exc)}") from exc
     from evaluation.dataset.flow import FlowGenerator, is_flow
 
     made: type[Generator] = FlowGenerator if is_flow(pipe) else Generator
     if made is Generator:
-        if getattr(pipe, "unet", None) is None or not hasattr(pipe, "encode_prompt"):
+        unet = getattr(pipe, "unet", None)
+        latent = int(pipe.vae.config.latent_channels)
+        if unet is None or int(unet.config.in_channels) != latent:
             raise ModelError(
-                f"{name} is a {type(pipe).__name__}; known are Stable Diffusion 1.x, 2.x, XL and "
-                "3.x, and Flux.1"
+                f"{name} is a {type(pipe).__name__} whose denoiser needs more than a text; known "
+                "are Stable Diffusion 1.x, 2.x, XL and 3.x, and Flux.1"
             )
-        if int(pipe.unet.config.in_channels) != int(pipe.vae.config.latent_channels):
-            raise ModelError(f"{name} is a {type(pipe).__name__}, which needs more than a text")
+        kind = pipe.scheduler.config.get("prediction_type", "epsilon")
+        if kind not in _PREDICTIONS:
+            raise ModelError(f"{name} predicts {kind!r}; {' and '.join(_PREDICTIONS)} are known")
     try:
         half = device.startswith("cuda") if half is None else half
-        return made(pipe, name, device, half=half, adapters_only=adapters_only)
+        with out_of_memory("take a smaller generator"):
+            return made(pipe, name, device, half=half, adapters_only=adapters_only)
     except RuntimeError as exc:
         raise RunError(f"cannot put {name} on {device}: {_first_line(exc)}") from exc
 

@@ -141,7 +141,10 @@ class Library:
             first = printable(nameless[0].key)
             told.append(f"images without a class word, left out: {len(nameless)} (first: {first})")
         if split := sorted(word for word in by_word if not is_known(word)):
-            shown = ", ".join(split[:_SHOWN]) + (", ..." if len(split) > _SHOWN else "")
+            shown = ", ".join(split[:_SHOWN])
+            if (more := len(split) - _SHOWN) > 0:
+                images = sum(len(by_word[word]) for word in split)
+                shown += f" and {more} more ({images} images in all)"
             told.append(f"class words that the tokenizer splits away, left out: {shown}")
         for word in split:
             del by_word[word]

@@ -25,6 +25,9 @@ def taken(out: Path) -> Iterator[None]:
         DataFolderBusyError: another process does: a build, a check or a card.
         DataFolderError: the folder cannot be written to.
     """
+    if (out / LOCK).is_symlink():
+        # It would be opened, and emptied, wherever it leads.
+        raise DataFolderError(f"{out / LOCK} is a link, which no `attrib dataset` command makes")
     lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -21,6 +21,7 @@ from evaluation.dataset.files import (
     synth_paths,
     write_text,
 )
+from evaluation.dataset.free_memory import out_of_memory
 from evaluation.dataset.generator import Generator
 from evaluation.dataset.library import Entry
 from evaluation.dataset.plan import ModelPlan, class_prompt
@@ -31,6 +32,10 @@ from ingest.errors import ImageError, SourceError
 from ingest.item import printable
 
 __all__ = ["image_count", "make_model"]
+
+# Settings are part of the plan: other ones are another dataset.
+_SMALLER_SAMPLING = "lower --sampling-batch, with another --out, or take a larger machine"
+_SMALLER_STEPS = "lower --batch-size or add --gradient-checkpointing, with another --out"
 
 
 def make_model(
@@ -76,11 +81,12 @@ def make_model(
 
     def make(paths: Sequence[str], prompts: Sequence[str], seeds: Sequence[int]) -> None:
         images = synthesized(generator, prompts, seeds, settings.sampling)
-        for path, image in zip(paths, images, strict=True):
-            target = work / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            image.save(target, "PNG")
-            advance(1)
+        with out_of_memory(_SMALLER_SAMPLING):
+            for path, image in zip(paths, images, strict=True):
+                target = work / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                image.save(target, "PNG")
+                advance(1)
 
     generator.reset_token()
     make(
@@ -92,9 +98,12 @@ def make_model(
     noises = np.random.default_rng([model.seed, 2]).integers(2**31, size=lacking).tolist()
     make(own, [word] * lacking, noises)
     priors += [Prior(decode((work / path).read_bytes()).image, word) for path in own]
-    with customized(
-        generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
-    ) as trained:
+    with (
+        out_of_memory(_SMALLER_STEPS),
+        customized(
+            generator, exemplars, model.prompt, priors, settings.customization, seed=model.seed
+        ) as trained,
+    ):
         make(places, [prompt.text for prompt in order], model.seeds)
     hashes = {}
     for path in (*places, *before, *own):

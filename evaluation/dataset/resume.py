@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.dataset.files import record_path
+from evaluation.dataset.files import MANIFEST, base_paths, record_path, synth_paths
 from evaluation.dataset.plan import ModelPlan
 
-__all__ = ["captions_of", "difference", "read_record"]
+__all__ = ["captions_of", "difference", "is_whole", "listed_files", "read_record"]
 
 _PARTS = {
     "generator": "generator",
@@ -61,6 +64,56 @@ def read_record(out: Path, model: ModelPlan) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if whole else None
+
+
+def is_whole(out: Path, model: ModelPlan, kind: str, listed: Mapping[str, str]) -> bool:
+    """Whether a model is made as it is planned, and nothing of it has changed since.
+
+    Args:
+        out: the dataset's folder.
+        model: of its plan.
+        kind: of the dataset.
+        listed: the files of its manifest with their hashes, where it was finished once.
+    """
+    record = read_record(out, model)
+    if record is None:
+        return False
+    planned = {**json.loads(json.dumps(asdict(model))), "prompts": _prompts(model, kind)}
+    path = record_path(out, model.id)
+    name = path.relative_to(out).as_posix()
+    made = planned["prompts"].keys()
+    try:
+        return (
+            listed.get(name) in (None, _sha256(path))
+            and all(record[key] == value for key, value in planned.items())
+            and record["images"].keys() >= made | set(base_paths(model, kind))
+            and all(_sha256(out / image) == digest for image, digest in record["images"].items())
+        )
+    except (OSError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def listed_files(out: Path) -> dict[str, str]:
+    """The files of a manifest with their hashes; none where it is not there, or damaged."""
+    try:
+        files = json.loads((out / MANIFEST).read_text("utf-8"))["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _prompts(model: ModelPlan, kind: str) -> dict[str, str]:
+    """As a record has them: the text of each image."""
+    return {
+        path: prompt.text
+        for name, paths in synth_paths(model, kind).items()
+        for path, prompt in zip(paths, (p for p in model.prompts if p.kind == name), strict=True)
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flat(values: object, above: str = "") -> dict[str, object]:

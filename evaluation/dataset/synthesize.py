@@ -43,7 +43,7 @@ def synthesized(
                 ).images
         except torch.OutOfMemoryError as exc:
             raise RunError(
-                f"the device ran out of memory while {generator.name} made images; take a larger "
-                "device, or --device cpu"
+                f"the device ran out of memory while {generator.name} made images; lower "
+                "--sampling-batch, or take a larger device"
             ) from exc
         yield from made

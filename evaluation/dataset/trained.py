@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evaluation.dataset.generator import Generator
-from evaluation.dataset.settings import Method
+from evaluation.dataset.settings import METHODS, Method
 from ingest.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def cross_attention(generator: Generator) -> dict[str, torch.nn.Parameter]:
         if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
     }
     if not found:
+        ways = " or ".join(f"--method {way}" for way in METHODS[1:] if _can(generator, way))
         raise UsageError(
             f"{generator.name} has no cross-attention under known names (attn2.to_k, attn2.to_v); "
-            "customize it with --method lora"
+            f"customize it with {ways}"
         )
     return found
 
@@ -48,7 +49,7 @@ def check_method(generator: Generator, method: Method) -> None:
     """Refuse what a generator cannot be customized by, before all work.
 
     Raises:
-        UsageError: an attention layout that the method does not know.
+        UsageError: an attention layout that the method does not know, or peft is missing for LoRA.
     """
     if method not in generator.methods:
         raise UsageError(
@@ -57,6 +58,30 @@ def check_method(generator: Generator, method: Method) -> None:
         )
     if method == "custom-diffusion":
         cross_attention(generator)
+    if method == "lora":
+        if not adapted(generator.denoiser):
+            others = [way for way in generator.methods if way == "full"]
+            raise UsageError(
+                f"{generator.name} has no attention under known names that lora could adapt"
+                + (f"; customize it with --method {others[0]}" if others else "")
+            )
+        _lora_config()
+
+
+def _can(generator: Generator, method: Method) -> bool:
+    try:
+        check_method(generator, method)
+    except UsageError:
+        return False
+    return True
+
+
+def _lora_config() -> Any:  # noqa: ANN401 (a class of peft)
+    try:
+        from peft import LoraConfig
+    except ImportError as exc:
+        raise UsageError("peft is not installed: pip install 'attrib[dataset]'") from exc
+    return LoraConfig
 
 
 def adapted(denoiser: torch.nn.Module) -> list[torch.nn.Linear]:
@@ -120,16 +145,11 @@ def trained_weights(
 
     denoiser = generator.denoiser
     if method == "lora":
-        try:
-            from peft import LoraConfig
-        except ImportError as exc:
-            raise UsageError("peft is not installed: pip install 'attrib[dataset]'") from exc
+        config = _lora_config()(r=rank, lora_alpha=rank, target_modules=list(_ATTENTION))
         # LoRA begins at random: of its own seed, not of whatever was drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            denoiser.add_adapter(
-                LoraConfig(r=rank, lora_alpha=rank, target_modules=list(_ATTENTION)), _ADAPTER
-            )
+            denoiser.add_adapter(config, _ADAPTER)
         chosen = {n: w for n, w in denoiser.named_parameters() if w.requires_grad}
         for weight in chosen.values():
             # Made like the layers that they adapt: in bfloat16 small steps would be lost.

@@ -55,9 +55,9 @@ def copy(untouched: Path, tmp_path: Path) -> Path:
     )
 
 
-def judged(out: Path, *, copy_similarity: float = 0.95) -> Check:
+def judged(out: Path, *, copy_score: float = 0.3) -> Check:
     model = find_model(JUDGE)
-    return check_dataset(out, model, LazyEmbedder(model), copy_similarity=copy_similarity)
+    return check_dataset(out, model, LazyEmbedder(model), copy_score=copy_score)
 
 
 def test_a_whole_dataset_has_no_problems(untouched: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_model_whose_images_are_nearer_to_the_exemplar_gains(copy: Path) -> No
     assert other.failed
 
 
-def test_copies_are_counted_from_the_given_similarity_on(untouched: Path, copy: Path) -> None:
-    for model in judged(copy, copy_similarity=-1.0).models:
+def test_copies_are_counted_from_the_given_score_on(untouched: Path, copy: Path) -> None:
+    for model in judged(copy, copy_score=0.0).models:
         assert model.copies == model.images
-    assert len(judged(copy, copy_similarity=-1.0).copying) == 2
+    assert len(judged(copy, copy_score=0.0).copying) == 2
 
 
 def test_the_gain_is_of_pairs(copy: Path) -> None:
@@ -146,9 +146,12 @@ def test_the_card_shows_what_was_made(copy: Path) -> None:
     judged(copy)
     text = write_card(copy).read_text()
     assert "2 customized models and 16 images" in text
+    assert "by construction" not in text
+    assert "Of 2 of 2 models that is **not sure**" in text
+    assert "not whole" not in text
     assert f"Similarities are of {JUDGE}: " in text
     assert "- Not surely customized (the interval of the gain is not above 0): 2 of 2 " in text
-    assert text.count(" not sure |") == 2
+    assert text.count(" not sure | ") == 2
     for number in ("0000", "0001"):
         assert f"](sheets/{number}.png)" in text
         with Image.open(copy / "sheets" / f"{number}.png") as sheet:
@@ -157,6 +160,29 @@ def test_the_card_shows_what_was_made(copy: Path) -> None:
         assert pixels[:, :96].std() > 10  # the exemplar
         assert (pixels[:, 96:120] == 255).all()  # the gap
         assert check_dataset(copy).problems == ()
+
+
+def test_the_card_says_what_is_not_whole(copy: Path) -> None:
+    (copy / "synth" / "<b>.png").write_bytes(b"x")
+    judged(copy)
+    text = write_card(copy).read_text()
+    assert "**The dataset is not whole:**\n\n- synth/\\<b\\>.png does not belong to" in text
+
+
+def test_the_card_names_models_that_fell_apart(copy: Path) -> None:
+    """Images of noise alone are farther from the exemplar than the generator's own."""
+    record = json.loads((copy / "models" / "0001.json").read_text())
+    with Image.open(copy / record["exemplars"][0]) as opened:
+        exemplar = opened.convert("RGB").resize((16, 16))
+    for base, made in record["base_of"].items():
+        exemplar.save(copy / base)
+        Image.new("RGB", (16, 16), "black").save(copy / made)
+    check = judged(copy)
+    assert [model.fell_apart for model in check.models] == [False, True]
+    text = write_card(copy).read_text()
+    assert "- Of these fell apart (loss rose, or images are farther " in text
+    assert text.count(" fell apart | ") == 1
+    assert text.count(" not sure | ") == 1
 
 
 def test_a_card_that_does_not_fit_on_the_disk(copy: Path, tmp_path: Path) -> None:

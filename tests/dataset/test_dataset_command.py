@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from attrib.cli import app
+from attrib.commands.dataset import _name
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -68,8 +69,13 @@ def test_the_same_call_again_makes_nothing_and_says_so_in_json(
         "models": 7,
         "made": 0,
         "images": 28,
-        "left_out": [],
+        "left_out": [
+            "prompts of ours, left out: 19 of 80; pipeline does not read as far as <new1>",
+            "15 of 28 prompts are longer than pipeline reads, their ends are cut off (first: "
+            "'<new1> dog reflected in a puddle')",
+        ],
         "failed": [model["id"] for model in quality["models"] if model["failed"]],
+        "problems": [],
         "card": str(dataset / "README.md"),
     }
 
@@ -92,6 +98,33 @@ def test_check_and_card(invoke: Run, dataset: Path) -> None:
     assert done.stderr.splitlines()[-1] == (
         f"attrib: {dataset} is not whole: 1 of its files is missing, changed or unknown"
     )
+
+
+def test_a_build_of_what_is_not_whole_fails_and_says_so(
+    invoke: Run, options: list[object], dataset: Path
+) -> None:
+    foreign = dataset / "synth" / "foreign.png"
+    foreign.write_bytes(b"x")
+    done = invoke("dataset", "build", *options, "--out", dataset, "--json")
+    foreign.unlink()
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["problems"] == ["synth/foreign.png does not belong to the dataset"]
+    assert "synth/foreign.png" in (dataset / "README.md").read_text()
+    assert done.stderr.splitlines()[-1] == (
+        f"attrib: {dataset} is not whole: 1 of its files is missing, changed or unknown"
+    )
+
+
+def test_a_generator_is_named_by_its_folder(
+    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _name(str(pipeline_folder)) == "pipeline"
+    assert _name("someone/on-the-hub") == "someone/on-the-hub"
+    monkeypatch.chdir(pipeline_folder)
+    assert _name(".") == "pipeline"
+    assert _name("./") == "pipeline"
+    assert _name("unet/..") == "pipeline"
 
 
 def test_a_model_is_tuned_on_it_and_evaluated_on_it(
@@ -190,6 +223,7 @@ def test_wrong_calls(invoke: Run, options: list[object], tmp_path: Path) -> None
             f"{prompts}, line 1: a prompt needs one slot {{}} for <new1>, this has 0: 'a cat'",
         ),
         (["--prompts", tmp_path / "none"], 1, f"cannot read {tmp_path / 'none'}: No such file"),
+        (["--out", prompts], 2, f"{prompts} is a file; name a folder with --out"),
         (["--learning-rate", "2"], 2, "a learning rate of 2 is not between 0 and 1"),
         (["--judge", "nobody"], 2, "nobody"),
         (["--splits", "1"], 2, "--splits '1' is not three shares, such as 0.6,0.15,0.25"),

@@ -159,7 +159,7 @@ def test_a_new_word_behind_what_the_text_encoder_takes(generator: Generator) -> 
 def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no diffusers pipeline: it has no model_index"):
         load_generator(str(tmp_path))
-    (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(ModelError, match="as a pipeline"):
         load_generator(str(tmp_path))
 
