@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import RunError
+from search.audit.flags import FLAGS
 from search.audit.report_blocks import PictureSpool, Spool, json_script
+from search.audit.report_creators import Influencers, main_sources
 from search.audit.report_data import AnswerWriter, clip, rounded
 from search.audit.report_html import page
 from search.audit.report_numbers import counted_numbers, counted_shares
@@ -32,8 +34,6 @@ from search.audit.report_tables import (
 __all__ = ["REPORT", "ReportSettings", "write_report"]
 
 REPORT = "report.html"
-
-_FLAGS = ("near-copy", "one-source", "one-creator", "nothing-close", "duplicate")
 
 
 def write_report(
@@ -107,6 +107,7 @@ def _fill(
     settings: ReportSettings,
 ) -> dict[str, Any]:
     """Fill the spools; the answer is what the page shows first."""
+    mains = main_sources(out)
     pictures = Pictures(spools.pictures, settings.side, settings.flagged_side, settings.quality)
     of_generated = pictures.add(
         _some_large(_wanted_generated(out), settings.flagged_pictures),
@@ -115,7 +116,7 @@ def _fill(
         most_bytes=settings.generated_bytes,
     )
     of_training = pictures.add(
-        _some_large(wanted_training(out, settings.sources), settings.flagged_pictures),
+        _some_large(wanted_training(out, settings.sources, mains), settings.flagged_pictures),
         training,
         most=settings.training_pictures,
         most_bytes=settings.training_bytes,
@@ -131,8 +132,9 @@ def _fill(
         flags=flags,
         settings=settings,
     )
-    for answer in answers(out, settings.sources):
-        writer.add(answer)
+    influencers = Influencers(out)
+    for answer in answers(out, settings.sources, mains):
+        writer.add(answer, influencers.of(answer.image))
     rejects, rejected = read_rejects(out, settings.rejects)
     return {
         "summary": summary,
@@ -168,7 +170,7 @@ def _some_large(wanted: Iterable[tuple[str, bool]], most: int) -> Iterator[tuple
 def _flag_names(summary: dict[str, Any]) -> list[str]:
     """All flags of the audit, the gravest first."""
     named = summary.get("flags") or {}
-    known = [name for name in _FLAGS if name in named]
+    known = [name for name in FLAGS if name in named]
     return known + sorted(set(named) - set(known))
 
 
