@@ -320,6 +320,7 @@ class Collection:
             "backbone": self.model.backbone.name,
             "fingerprint": self.model.fingerprint,
             "feature_fingerprint": self.model.feature_fingerprint,
+            "tuned_on": self.model.tuned_on,
             "calibrator": {
                 "tau": calibrator.tau,
                 "b": calibrator.b,

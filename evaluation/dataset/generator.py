@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,7 +317,10 @@ def load_generator(
         index = DiffusionPipeline.load_config(name, revision=revision)
         check_kind(index, name)
         if not folder.is_dir():
-            folder = Path(DiffusionPipeline.download(name, revision=revision, **parts))
+            with warnings.catch_warnings():
+                # Of diffusers' own call of the hub's library, which no user can change.
+                warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")
+                folder = Path(DiffusionPipeline.download(name, revision=revision, **parts))
         check_weights(name, weight_bytes(folder), torch.device(device))
         with out_of_memory("take a smaller generator"):
             pipe = DiffusionPipeline.from_pretrained(  # type: ignore[no-untyped-call]

@@ -7,14 +7,16 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ingest.errors import RunError
+from search.audit.flags import FLAGS
 from search.audit.report_blocks import PictureSpool, Spool, json_script
+from search.audit.report_creators import Influencers, main_sources
 from search.audit.report_data import AnswerWriter, clip, rounded
 from search.audit.report_html import page
 from search.audit.report_numbers import counted_numbers, counted_shares
@@ -35,8 +37,6 @@ __all__ = ["REPORT", "ReportSettings", "Spools", "report_content", "write_report
 S = TypeVar("S", bound=Spool)
 
 REPORT = "report.html"
-
-_FLAGS = ("near-copy", "one-source", "one-creator", "nothing-close", "duplicate")
 
 
 def write_report(
@@ -123,6 +123,7 @@ def _fill(
     settings: ReportSettings,
 ) -> dict[str, Any]:
     """Draw the pictures, and fill the spools; the answer is that of `report_content`."""
+    mains = main_sources(out)
     pictures = Pictures(spools.pictures, settings.side, settings.flagged_side, settings.quality)
     of_generated = pictures.add(
         _some_large(_wanted_generated(out), settings.flagged_pictures),
@@ -131,12 +132,12 @@ def _fill(
         most_bytes=settings.generated_bytes,
     )
     of_training = pictures.add(
-        _some_large(wanted_training(out, settings.sources), settings.flagged_pictures),
+        _some_large(wanted_training(out, settings.sources, mains), settings.flagged_pictures),
         training,
         most=settings.training_pictures,
         most_bytes=settings.training_bytes,
     )
-    return report_content(spools, out, summary, of_generated, of_training, settings)
+    return report_content(spools, out, summary, of_generated, of_training, settings, mains)
 
 
 def report_content(
@@ -146,9 +147,10 @@ def report_content(
     of_generated: Shown,
     of_training: Shown,
     settings: ReportSettings,
+    mains: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fill all spools but that of the pictures, which are drawn; the answer is what the page shows
-    first, as JSON values.
+    first, as JSON values. `mains`: `main_sources`, where they are known already.
 
     Raises:
         RunError: the tables do not belong together.
@@ -164,8 +166,10 @@ def report_content(
         flags=flags,
         settings=settings,
     )
-    for answer in answers(out, settings.sources):
-        writer.add(answer)
+    influencers = Influencers(out)
+    mains = main_sources(out) if mains is None else mains
+    for answer in answers(out, settings.sources, mains):
+        writer.add(answer, influencers.of(answer.image))
     rejects, rejected = read_rejects(out, settings.rejects)
     return {
         "summary": summary,
@@ -201,7 +205,7 @@ def _some_large(wanted: Iterable[tuple[str, bool]], most: int) -> Iterator[tuple
 def _flag_names(summary: dict[str, Any]) -> list[str]:
     """All flags of the audit, the gravest first."""
     named = summary.get("flags") or {}
-    known = [name for name in _FLAGS if name in named]
+    known = [name for name in FLAGS if name in named]
     return known + sorted(set(named) - set(known))
 
 

@@ -7,7 +7,7 @@ reads them by place.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.audit.report_blocks import Spool
@@ -30,6 +30,13 @@ def rounded(value: object) -> float | None:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return round(float(value), 6)
+
+
+def _steps(numbers: Iterable[int]) -> list[int]:
+    """Different numbers in order, each as what it is above the one before: an image may have
+    hundreds of creators, and small numbers pack well."""
+    ordered = sorted(numbers)
+    return [number - last for last, number in zip([0, *ordered], ordered, strict=False)]
 
 
 class AnswerWriter:
@@ -66,23 +73,20 @@ class AnswerWriter:
         self._places: dict[str, int] = {}
         self._name_places: dict[str, int] = {}
 
-    def add(self, answer: Answer) -> None:
-        """Write one image."""
+    def add(self, answer: Answer, influencers: Iterable[str]) -> None:
+        """Write one image; `influencers`: all known creators with influence on it."""
         image = answer.image
         ranks: dict[int, list[dict[str, Any]]] = {}
-        copied = -1
+        copied = of_main = -1
         for line in answer.lines:
             if line["training_id"] == image["copy_of"]:
                 copied = self._place(line)
+            if line["training_id"] == answer.main_id:
+                of_main = self._place(line)
             if line["rank"] <= self._settings.sources:
                 ranks.setdefault(line["rank"], []).append(line)
         rows = [self._row(lines) for lines in ranks.values()]
-        creators = {image["main_creator"]: None} if image["main_creator"] else {}
-        for lines in ranks.values():
-            for line in lines:
-                if line["creator"]:
-                    creators[line["creator"]] = None
-        pair = copied if copied >= 0 or image["copy_of"] else (rows[0][4][0] if rows else -1)
+        first = rows[0][4][0] if rows else -1
         most = self._settings.text
         self._index.add(
             [
@@ -98,8 +102,8 @@ class AnswerWriter:
                 image["sources"],
                 self._name(image["main_creator"]),
                 rounded(image["main_creator_share"]),
-                [self._name(name) for name in creators],
-                pair,
+                _steps(self._name(name) for name in influencers),
+                [copied, first, of_main],
                 clip(image["duplicate_of"], most),
                 rounded(image["copy_score"]),
             ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "answers",
+    "batches",
+    "floats",
     "image_columns",
     "read_rejects",
     "read_shares",
@@ -33,10 +35,17 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated image: its line of images, and the first of its lines of attributions."""
+    """One generated image.
+
+    Attributes:
+        image: its line of images.
+        lines: the first of its lines of attributions, and those of what stands beside it.
+        main_id: of the training image that stands for its main creator; '' where none is wanted.
+    """
 
     image: dict[str, Any]
     lines: list[dict[str, Any]]
+    main_id: str
 
 
 def read_summary(out: Path) -> dict[str, Any]:
@@ -62,35 +71,37 @@ def read_summary(out: Path) -> dict[str, Any]:
 
 def image_columns(out: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     """Some columns of the table of images, line by line."""
-    for batch in _batches(out / IMAGES, columns):
+    for batch in batches(out / IMAGES, columns):
         yield from batch.to_pylist()
 
 
 def floats(out: Path, columns: list[str]) -> dict[str, NDArray[np.float64]]:
     """Whole columns of numbers; NaN where there is none. 8 bytes an image and column."""
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in columns}
-    for batch in _batches(out / IMAGES, columns):
+    for batch in batches(out / IMAGES, columns):
         for name in columns:
             values = batch.column(name).to_numpy(zero_copy_only=False)
             parts[name].append(np.asarray(values, np.float64))
     return {name: np.concatenate([*each, np.empty(0)]) for name, each in parts.items()}
 
 
-def answers(out: Path, most: int) -> Iterator[Answer]:
-    """Every generated image in order, with its lines up to the rank ``most`` (and that of the
-    training image it may be a copy of, wherever that stands)."""
-    import pyarrow as pa
-
-    copies = {line["copy_of"] for line in image_columns(out, ["copy_of"])} - {""}
-    lines = _first_lines(out, most, pa.array(sorted(copies), pa.string()))
+def answers(out: Path, most: int, mains: Mapping[str, str]) -> Iterator[Answer]:
+    """Every generated image in order, with its lines up to the rank ``most``, and, wherever those
+    stand, the lines of the training image it may be a copy of and of that which ``mains`` names.
+    """
+    beside = {
+        image["image"]: (image["copy_of"], mains.get(image["image"], ""))
+        for image in image_columns(out, ["image", "copy_of"])
+        if image["copy_of"] or image["image"] in mains
+    }
+    lines = _wanted_lines(out, most, beside)
     line = next(lines, None)
     for image in image_columns(out, []):
         own = []
         while line is not None and line["image"] == image["image"]:
-            if line["rank"] <= most or line["training_id"] == image["copy_of"]:
-                own.append(line)
+            own.append(line)
             line = next(lines, None)
-        yield Answer(image, own)
+        yield Answer(image, own, mains.get(image["image"], ""))
     if line is not None:
         raise RunError(
             f"{str(out / ATTRIBUTIONS)!r} tells of {line['image']!r}, which {IMAGES} does not have "
@@ -98,19 +109,21 @@ def answers(out: Path, most: int) -> Iterator[Answer]:
         )
 
 
-def wanted_training(out: Path, most: int) -> list[tuple[str, bool]]:
+def wanted_training(out: Path, most: int, mains: Mapping[str, str]) -> list[tuple[str, bool]]:
     """Ids of the training images that the report shows, and whether one stands beside a flagged
     image; those first, then by influence over the gallery. About 150 bytes of memory an id.
+
+    ``mains``: what stands beside images flagged one-creator.
     """
     import pyarrow.compute as pc
 
-    beside: set[str] = set()
+    beside = set(mains.values())
     for image in image_columns(out, ["flags", "top_id", "copy_of"]):
         if image["flags"]:
-            beside.add(image["copy_of"] or image["top_id"])
+            beside |= {image["copy_of"], image["top_id"]}
     influence = dict.fromkeys(beside - {""}, 0.0)
     last = ("", 0)
-    for batch in _batches(out / ATTRIBUTIONS, ["image", "rank", "training_id", "influence"]):
+    for batch in batches(out / ATTRIBUTIONS, ["image", "rank", "training_id", "influence"]):
         for line in batch.filter(pc.less_equal(batch.column("rank"), most)).to_pylist():
             if (line["image"], line["rank"]) != last:  # equal images have one picture
                 last = (line["image"], line["rank"])
@@ -126,7 +139,7 @@ def read_shares(out: Path, most: int) -> list[dict[str, Any]]:
     ``others`` are the known values that are left out, ``others_share`` their sum.
     """
     fields: dict[str, dict[str, Any]] = {}
-    for batch in _batches(out / CREATORS, []):
+    for batch in batches(out / CREATORS, []):
         for line in batch.to_pylist():
             name = line.pop("field")
             one = fields.setdefault(
@@ -146,23 +159,35 @@ def read_rejects(out: Path, most: int) -> tuple[list[dict[str, Any]], int]:
     """The first rejected images, and how many there are."""
     named: list[dict[str, Any]] = []
     count = 0
-    for batch in _batches(out / REJECTS, []):
+    for batch in batches(out / REJECTS, []):
         count += batch.num_rows
         named += batch.slice(0, max(most - len(named), 0)).to_pylist()
     return named, count
 
 
-def _first_lines(out: Path, most: int, copies: pa.Array) -> Iterator[dict[str, Any]]:
+def _wanted_lines(
+    out: Path, most: int, beside: Mapping[str, tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    for batch in _batches(out / ATTRIBUTIONS, []):
-        first = pc.less_equal(batch.column("rank"), most)
-        copied = pc.is_in(batch.column("training_id"), value_set=copies)
-        yield from batch.filter(pc.or_(first, copied)).to_pylist()
+    keys = pa.array(list(beside), pa.string())
+    columns = [pa.array(each, pa.string()) for each in zip(*beside.values(), strict=True)]
+    for batch in batches(out / ATTRIBUTIONS, []):
+        wanted = pc.less_equal(batch.column("rank"), most)
+        place = pc.index_in(batch.column("image"), value_set=keys)
+        for ids in columns:
+            same = pc.equal(batch.column("training_id"), ids.take(place))
+            wanted = pc.or_(wanted, pc.fill_null(same, False))
+        yield from batch.filter(wanted).to_pylist()
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of a table; all of its columns where none are named."""
+def batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of a table; all of its columns where none are named.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
     import pyarrow.parquet as pq
 
     with _readable(path), pq.ParquetFile(path) as file:

@@ -15,21 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ingest.errors import RejectReason
-from search.audit.flags import FLAGS
+from search.audit.flags import FLAGS, flags_in_words
 from search.audit.settings import AuditSettings
 from search.audit.tables import SCHEMA, SUMMARY
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LIMITS", "Totals", "package_versions", "summary_record", "write_summary"]
-
-LIMITS = (
-    "Influence is a similarity-based estimate, calibrated on examples; it is not a causal proof. "
-    "It says how much each training image of this collection resembles the generated image in the "
-    "features of this model, as a share of the whole training set. What is not in the collection "
-    "cannot be found."
-)
+__all__ = ["Totals", "limits_in_words", "package_versions", "summary_record", "write_summary"]
 
 _INDEX = ("backend", "dim", "quantization", "ef", "m", "ef_construct", "oversampling", "datatype")
 _PACKAGES = ("attrib", "numpy", "pillow", "pyarrow", "qdrant-client", "qdrant-edge-py", "torch")
@@ -144,7 +137,8 @@ def summary_record(
         },
         "totals": {**totals.record(), "training_images": records[settings.by[0]]},
         "settings": settings.record(),
-        "model": {name: facts[key] for name, key in _MODEL},
+        # A service of before it told of this leaves open whether its model was tuned.
+        "model": {name: facts[key] for name, key in _MODEL} | {"tuned_on": facts.get("tuned_on")},
         "calibrator": dict(facts["calibrator"]),
         "collection": {
             "name": facts["collection"],
@@ -159,11 +153,13 @@ def summary_record(
                 "error": flag.error,
                 "measured_by": flag.measured_by,
             }
-            for name, flag in FLAGS.items()
+            for name, flag in flags_in_words(
+                settings.thresholds, facts["model"], settings.copy_model
+            ).items()
         },
         "creators": [{"field": field, "values": known[field]} for field in settings.by],
         "versions": package_versions(),
-        "limits": LIMITS,
+        "limits": limits_in_words(facts),
         **({"left_out": facts["left_out"]} if facts.get("left_out") else {}),
     }
 
@@ -174,6 +170,26 @@ _MODEL = (
     ("fingerprint", "fingerprint"),
     ("feature_fingerprint", "feature_fingerprint"),
 )
+
+
+def limits_in_words(facts: Mapping[str, Any]) -> str:
+    """What influence by this model and this calibrator is, and is not."""
+    fitted = bool(facts["calibrator"]["fitted_on"])
+    untuned = facts.get("tuned_on") == ""
+    return " ".join(
+        (
+            "Influence is a similarity-based estimate, calibrated on examples; it is not a causal "
+            "proof."
+            if fitted
+            else "Influence is a similarity-based estimate; it is not a causal proof. How a "
+            "similarity becomes a share rests on default settings that were not fitted on "
+            "examples: the order of the training images holds, the size of their shares does not.",
+            "It says how much each training image of this collection resembles the generated image "
+            "in the features of this model, as a share of the whole training set.",
+            *(["This model was not tuned for attribution."] if untuned else []),
+            "What is not in the collection cannot be found.",
+        )
+    )
 
 
 def package_versions() -> dict[str, str]:

@@ -32,6 +32,7 @@ _FACTS = {
     "model.backbone": "backbone",
     "model.fingerprint": "fingerprint",
     "model.feature_fingerprint": "feature_fingerprint",
+    "model.tuned_on": "tuned_on",
     "collection.name": "collection",
 }
 
@@ -184,6 +185,7 @@ def _facts_told(summary: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": model["backbone"],
         "fingerprint": model["fingerprint"],
         "feature_fingerprint": model["feature_fingerprint"],
+        "tuned_on": model.get("tuned_on"),
         "calibrator": summary["calibrator"],
         "collection": collection["name"],
         "images": collection["images"],

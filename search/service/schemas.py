@@ -114,6 +114,7 @@ class InfoModel(BaseModel):
     backbone: str
     fingerprint: str
     feature_fingerprint: str
+    tuned_on: str
     calibrator: dict[str, Any]
     images: int
     datasets: dict[str, int]

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from ingest.errors import UsageError
 from search.audit.derived import NOTHING_CLOSE, nearest_others, thresholds_for
-from search.audit.flags import FLAGS, Thresholds, image_flags, parse_thresholds
+from search.audit.flags import (
+    FLAGS,
+    Flag,
+    Thresholds,
+    flags_in_words,
+    image_flags,
+    parse_thresholds,
+)
 from search.audit.near_copy import BY_EDGES, COPY_MODELS
 
 GIVEN = Thresholds(near_copy=0.9, look_from=0.5, nothing_close=0.4)
@@ -55,11 +62,93 @@ def test_nothing_close_is_not_raised_where_no_threshold_is_known() -> None:
     assert image_flags(PLAIN | {"top_similarity": -1.0}, unknown) == []
 
 
-def test_every_flag_says_what_it_is_and_how_often_it_errs() -> None:
-    assert list(FLAGS) == ["near-copy", "one-source", "one-creator", "nothing-close", "duplicate"]
-    for name, flag in FLAGS.items():
+MODELS = ["efficientnet-lite0", "efficientnet-lite0-clipart", "mine"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_flag_says_what_it_is_and_how_often_it_errs(model: str) -> None:
+    told = flags_in_words(thresholds_for(None, model), model)
+    assert tuple(told) == FLAGS
+    for name, flag in told.items():
         assert flag.name == name
         assert all((flag.title, flag.definition, flag.threshold, flag.error))
+        assert "look-from" not in flag.threshold
+        assert "_" not in flag.threshold
+
+
+def rates(model: str, copy_model: str = "", **given: float) -> dict[str, Flag]:
+    """What the flags say where all but `given` is left to what is usual."""
+    usual = thresholds_for(None, model, Thresholds(**given), copy_model)
+    return dict(flags_in_words(usual, model, copy_model))
+
+
+def test_rates_are_quoted_at_the_thresholds_that_they_were_measured_at() -> None:
+    """A default that moves on without its rates being measured again must not quote them."""
+    assert set(NOTHING_CLOSE) == {"efficientnet-lite0", "efficientnet-lite0-clipart"}
+    for model in NOTHING_CLOSE:
+        told = rates(model)
+        for name in ("near-copy", "nothing-close", "duplicate"):
+            assert "not measured" not in told[name].error, name
+            assert "95 %" in told[name].error, name
+            assert told[name].measured_by == "python -m benchmarks.near_copy"
+    for copy_model in COPY_MODELS:
+        assert "by its authors" in rates("mine", copy_model)["near-copy"].error
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"near_copy": 0.99}, "near-copy"),
+        ({"nothing_close": 0.3}, "nothing-close"),
+        ({"duplicate": 8}, "duplicate"),
+    ],
+)
+def test_no_rate_is_quoted_at_another_threshold(given: dict[str, float], name: str) -> None:
+    flag = rates("efficientnet-lite0", **given)[name]
+    assert flag.error == "not measured at this threshold"
+    assert flag.measured_by == ""
+    assert f"{next(iter(given.values())):g}" in flag.threshold
+    others = {other for other in FLAGS if other != name}
+    plain = rates("efficientnet-lite0")
+    told = rates("efficientnet-lite0", **given)
+    assert {other for other in FLAGS if told[other] == plain[other]} == others
+
+
+def test_words_name_the_thresholds_that_were_used() -> None:
+    told = rates("mine", one_source=0.8, one_creator=0.1, near_copy=0.99, look_from=0.25)
+    assert told["one-source"].definition == (
+        "One training image carries 80 % of the influence or more."
+    )
+    assert told["one-source"].threshold == "influence 80 %"
+    assert "together carry 10 % of the influence or more" in told["one-creator"].definition
+    assert told["one-creator"].threshold == "summed influence 10 %"
+    assert told["near-copy"].threshold == (
+        "score 0.99; those with a similarity of 0.25 and more are looked at"
+    )
+    usual = rates("mine")
+    assert "carries half of the influence" in usual["one-source"].definition
+    assert usual["near-copy"].threshold == f"score {BY_EDGES:g}; all ten are looked at"
+    whole = rates("mine", one_source=1)
+    assert "carries all of the influence." in whole["one-source"].definition
+
+
+def test_nothing_close_that_is_not_raised_says_so() -> None:
+    flag = rates("mine")["nothing-close"]
+    assert flag.threshold == "none is known for mine, and none was given: the flag is not raised"
+    assert flag.error == "none, as it is not raised"
+    given = rates("mine", nothing_close=0.3)["nothing-close"]
+    assert given.definition.startswith("No training image has a similarity of 0.3 or more")
+    assert given.error == "not measured at this threshold"
+
+
+def test_a_copy_model_is_not_told_the_rates_of_edges() -> None:
+    other = rates("efficientnet-lite0", "dino-vitb16", near_copy=BY_EDGES)["near-copy"]
+    assert other.error == "not measured at this threshold with dino-vitb16"
+    assert other.threshold.startswith(f"cosine of dino-vitb16 {BY_EDGES:g}; ")
+    assert "edges" not in other.definition
+    assert "dino-vitb16" in other.definition
+    known, cosine = next(iter(COPY_MODELS.items()))
+    assert "not measured at" in rates("mine", known, near_copy=cosine + 0.1)["near-copy"].error
 
 
 def test_thresholds_are_parsed() -> None:

@@ -8,11 +8,13 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from changed_audit import with_late_creators
 from made_audit import each, made_picture, make_audit
 from PIL import Image
 from report_reader import Report
@@ -151,7 +153,7 @@ def test_pictures_beyond_the_limits_are_left_out_and_told(audit: Path, tmp_path:
     assert of_training["left_out"] > 100
     assert of_training["shown"] == len(known)
     # What stands beside a flagged image comes first.
-    beside = [report.items("training")[item[13]][8] for item in flagged if item[13] >= 0]
+    beside = [report.items("training")[item[13][1]][8] for item in flagged if item[13][1] >= 0]
     assert sum(number >= 0 for number in beside[:10]) >= sum(number >= 0 for number in beside[-10:])
 
 
@@ -200,8 +202,81 @@ def test_copied_training_image_is_named_wherever_it_ranks(tmp_path: Path) -> Non
             line |= {"copy_of": last["training_id"], "flags": ["near-copy"]}
     pq.write_table(type(images).from_pylist(table, images.schema), out / IMAGES)
     report = Report(write_report(out, none, each(none), ReportSettings(sources=3)))
-    place = next(item[13] for item in report.items("index") if item[0] == last["image"])
-    assert report.items("training")[place][0] == last["training_id"]
+    copied, first, _ = next(item[13] for item in report.items("index") if item[0] == last["image"])
+    training = report.items("training")
+    assert training[copied][0] == last["training_id"]
+    top = next(line for line in lines if line["image"] == last["image"])
+    assert training[first][0] == top["training_id"] != last["training_id"]
+
+
+def test_main_creator_s_best_training_image_stands_beside_wherever_it_ranks(
+    audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.audit.report_tables._BATCH", 37)  # an image's lines in two batches
+    out = copied(audit, tmp_path / "audit")
+    late = with_late_creators(out, 3)
+    settings = ReportSettings(sources=3)
+    report = Report(write_report(out, made_picture, each(made_picture), settings))
+    training = report.items("training")
+    assert len(late) > 20
+    seen = 0
+    for item in report.items("index"):
+        if item[0] in late:
+            record = training[item[13][2]]
+            assert record[0] == late[item[0]]["training_id"]
+            assert record[3] == late[item[0]]["creator"]
+            assert record[8] >= 0  # its picture is in the report
+            seen += 1
+        elif not item[3]:
+            assert item[13][2] == -1
+    assert seen == len(late)
+
+
+def test_training_image_beside_is_that_of_the_words(audit: Path, report: Report) -> None:
+    """The creator of whom the words tell, and not of the training image that is first or copied."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for line in pq.read_table(audit / ATTRIBUTIONS).to_pylist():
+        lines.setdefault(line["image"], []).append(line)
+    training, others = report.items("training"), 0
+    for image, item in zip(
+        pq.read_table(audit / IMAGES).to_pylist(), report.items("index"), strict=True
+    ):
+        _, first, of_main = item[13]
+        if "one-creator" in image["flags"]:
+            own = [x for x in lines[image["image"]] if x["creator"] == image["main_creator"]]
+            assert training[of_main][0] == own[0]["training_id"]
+            others += training[first][3] != image["main_creator"]
+        if "one-source" in image["flags"] or "nothing-close" in image["flags"]:
+            known = [image["top_id"]] if image["top_id"] else []
+            assert [training[first][0]] * (first >= 0) == known
+    assert others > 0
+
+
+def influencers(report: Report) -> dict[str, set[str]]:
+    """By creator, the images that name it."""
+    names = report.items("names")
+    found: dict[str, set[str]] = {}
+    for item in report.items("index"):
+        for number in accumulate(item[12]):
+            found.setdefault(names[number], set()).add(item[0])
+    return found
+
+
+@pytest.mark.parametrize("batch", [8192, 50])
+def test_images_of_a_creator_are_as_many_as_its_share_counts(
+    audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("search.audit.report_tables._BATCH", batch)
+    out = copied(audit, tmp_path / "audit")
+    found = influencers(Report(write_report(out, none, each(none), ReportSettings(sources=2))))
+    table = pq.read_table(out / CREATORS).to_pylist()
+    counted = {
+        line["value"]: line["images"]
+        for line in table
+        if line["field"] == "creator" and line["kind"] == "known"
+    }
+    assert len(counted) > 20
+    assert {name: len(images) for name, images in found.items()} == counted
 
 
 def test_gallery_without_images_and_images_without_sources(tmp_path: Path) -> None:

@@ -131,21 +131,81 @@ def test_page_points_nowhere_and_holds_no_code_in_attributes(hostile: Report) ->
     assert "\nexport " not in code
 
 
-def test_shares_are_counted_by_twentieths() -> None:
-    found = counted_shares(np.array([0, 0.049, 0.05, 0.5, 0.999, 1, math.nan]))
+def test_wide_shares_are_counted_by_twentieths() -> None:
+    found = counted_shares(np.array([0, 0.049, 0.05, 0.5, 0.999, 1, math.nan] * 20))
     assert found["edges"] == [round(step / 20, 6) for step in range(21)]
-    assert found["counts"] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert found["counts"] == [40, 20, *[0] * 8, 20, *[0] * 8, 40]
     assert found["median"] == pytest.approx(0.275)
     assert not found["open"]
 
 
+def test_small_shares_are_told_apart() -> None:
+    """What remains beside 99 % of the influence is less than 1 %: in twentieths it was one bar."""
+    remaining = np.linspace(0.0004, 0.0099, 200)
+    found = counted_shares(remaining)
+    assert (found["edges"][0], found["edges"][-1]) == (0, 0.01)
+    assert len(found["counts"]) == 20
+    assert min(found["counts"]) > 0
+    assert not found["open"]
+    with_one = counted_shares(np.append(remaining, 0.7))
+    assert with_one["edges"][-1] <= 0.011
+    assert with_one["open"]
+    assert with_one["counts"][-1] == 1
+
+
+def test_large_shares_begin_where_they_are() -> None:
+    found = counted_shares(np.linspace(0.81, 0.899, 100))
+    assert (found["edges"][0], found["edges"][-1]) == (0.81, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [([0.0] * 9, [0, 0.01]), ([1.0] * 9, [0.99, 1]), ([0.3], [0.3, 0.31]), ([0.005], [0, 0.01])],
+)
+def test_equal_shares_are_one_bar(values: list[float], edges: list[float]) -> None:
+    found = counted_shares(np.array(values))
+    assert (found["edges"], found["counts"]) == (edges, [len(values)])
+
+
+def test_few_images_have_few_bars() -> None:
+    values = np.array([0.13, 0.14, 0.17, 0.31, 0.47])
+    assert len(counted_shares(values)["counts"]) <= 8
+    assert len(counted_numbers(values * 40)["counts"]) <= 8
+
+
 def test_numbers_are_counted_in_round_steps_and_the_far_ones_together() -> None:
-    values = np.array([1.0] * 50 + [3.2] * 30 + [20.9] * 19 + [400.0])
+    values = np.array([1.0] * 40 + [3.2] * 40 + [20.9] * 19 + [400.0])
     found = counted_numbers(values)
     assert found["edges"] == [float(edge) for edge in range(1, 22)]  # from 1 to 20.9, by one
     assert found["open"]
-    assert found["counts"] == [50, 0, 30] + [0] * 16 + [19, 1]
-    assert found["median"] == pytest.approx(2.1)
+    assert found["counts"] == [40, 0, 40] + [0] * 16 + [19, 1]
+    assert found["median"] == pytest.approx(3.2)
+
+
+def test_small_numbers_are_told_apart_beside_large_ones() -> None:
+    """Steps of 5 up to 100 held half of the images in the first one."""
+    values = np.array([1.0] * 40 + [1.3] * 30 + [1.7] * 30 + list(np.linspace(2, 100, 60)))
+    found = counted_numbers(values)
+    assert found["edges"][:4] == [1, 1.2, 1.5, 2]
+    assert found["counts"][:3] == [40, 30, 30]
+    widths = np.diff(found["edges"])
+    assert (widths[1:] >= widths[:-1] - 1e-9).all()
+    assert len(found["counts"]) <= 21
+
+
+@given(st.lists(st.floats(0, 1), max_size=60))
+def test_every_share_is_counted_once(values: list[float]) -> None:
+    known = np.array(values, np.float64)
+    found = counted_shares(known)
+    assert sum(found["counts"]) == len(values)
+    assert found["edges"] == sorted(set(found["edges"]))
+    assert found["edges"][0] >= 0
+    assert found["edges"][-1] <= 1
+    assert len(found["counts"]) == len(found["edges"]) - (not found["open"])
+    assert len(found["counts"]) <= 24
+    if values:
+        assert found["edges"][0] <= known.min() + 1e-6
+        assert found["open"] or known.max() <= found["edges"][-1] + 1e-6
     few = counted_numbers(np.array([1.0, 1.0]))
     assert sum(few["counts"]) == 2
     assert counted_numbers(np.array([]))["median"] is None

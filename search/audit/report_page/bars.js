@@ -2,14 +2,17 @@
 
 import { report } from "./data.js";
 import { byId, h } from "./dom.js";
-import { share } from "./told.js";
-import { FIELDS, clean, count, images, percent, range, unknown } from "./words.js";
+import { known, share, span } from "./told.js";
+import { FIELDS, clean, count, images, unknown } from "./words.js";
 
 const FIRST = 12;
 const name = (field) => FIELDS[field] ?? clean(field, 60);
 const heading = (field) => name(field)[0].toUpperCase() + name(field).slice(1);
 
-/** `search(words)` looks for the images of a creator. */
+// Over one image there is nothing to draw again and again from.
+const only = (report.summary.totals?.images ?? 0) === 1;
+
+/** `search(name)` lists the images of a creator. */
 export function showBars(search) {
   const fields = report.shares;
   if (fields.length === 0) {
@@ -24,8 +27,10 @@ export function showBars(search) {
     ),
   );
   byId("shares-words").textContent =
-    "The mean share of influence over all images of the gallery. Lines at a bar's end: 95 % bootstrap " +
-    "interval over images. What remains, and what has no value recorded, are rows of their own.";
+    (only
+      ? "The share of influence in the one image of the gallery, so without an interval. "
+      : "The mean share of influence over all images of the gallery. Lines at a bar's end: 95\u00a0% bootstrap interval over images. ") +
+    "What remains, and what has no value recorded, are rows of their own.";
   choose(fields[0].field);
 }
 
@@ -65,37 +70,46 @@ function view(data, search) {
       }, `Show ${count(late.length)} more`)
     : null;
   const others = data.others > 0
-    ? h("p", { class: "hint" }, `${count(data.others)} more in creators.parquet, ${percent(data.others_share)} together.`)
+    ? h("p", { class: "hint" }, `${count(data.others)} more in creators.parquet, ${share(data.others_share)} together.`)
     : null;
-  return h("div", { class: "share-view", "data-field": field },
+  return h("div", { class: only ? "share-view without-intervals" : "share-view", "data-field": field },
     h("h3", { class: "print-only" }, `By ${name(field)}`),
-    h("p", { class: "scale hint", "aria-hidden": "true" }, h("span", {}, "0 %"), h("span", {}, percent(step))),
+    h("p", { class: "scale hint", "aria-hidden": "true" }, h("span", {}, share(0)), h("span", {}, share(step))),
     list,
     more,
     others,
     table(data, field));
 }
 
+function interval(line) {
+  if (only || !known(line.share_low) || !known(line.share_high)) return "";
+  return span([line.share_low, line.share_high]) || "the same, rounded";
+}
+
 function bar(line, field, end, search) {
   const fill = h("span", { class: line.kind === "known" ? "fill" : `fill fill-${line.kind}` });
   fill.style.width = `${(line.share / end) * 100}%`;
-  const whisker = h("span", { class: "whisker" });
-  whisker.style.left = `${(line.share_low / end) * 100}%`;
-  whisker.style.width = `${((line.share_high - line.share_low) / end) * 100}%`;
+  if (line.share === 0) fill.style.minWidth = "0";
+  const spread = !only && known(line.share_low) && known(line.share_high);
+  const whisker = spread ? h("span", { class: "whisker" }) : "";
+  if (spread) {
+    whisker.style.left = `${(line.share_low / end) * 100}%`;
+    whisker.style.width = `${((line.share_high - line.share_low) / end) * 100}%`;
+  }
   const named = h("bdi", {}, title(line, field));
   const label = field === "creator" && line.kind === "known"
-    ? h("button", { type: "button", class: "as-text bar-name", title: "Search the images that this creator influenced", onclick: () => search(line.value) }, named)
+    ? h("button", { type: "button", class: "as-text bar-name", title: "List the images that this creator has influence on", onclick: () => search(line.value) }, named)
     : h("span", { class: "bar-name", tabindex: "-1" }, named);
   return h("li", { class: `share-bar share-${line.kind}` },
     h("div", { class: "bar-head" },
       label,
       h("span", { class: "bar-number" }, share(line.share)),
-      h("span", { class: "hint" }, `${range([line.share_low, line.share_high]) || "no spread"}`)),
+      h("span", { class: "hint" }, interval(line) || (only ? "no interval (one image)" : "no interval"))),
     h("div", { class: "track", "aria-hidden": "true" }, fill, whisker));
 }
 
 function table({ values }, field) {
-  const heads = [heading(field), "Share", "95 % interval", "Images", "Top source of", "Training images"];
+  const heads = [heading(field), "Share", "95\u00a0% interval", "Images", "Top source of", "Training images"];
   return h("details", { class: "fold" },
     h("summary", {}, "As a table", h("span", { class: "unseen" }, `: shares by ${name(field)}`)),
     h("div", { class: "table-view", tabindex: "0", role: "region", "aria-label": `Shares by ${name(field)}` },
@@ -105,7 +119,7 @@ function table({ values }, field) {
           h("tr", {},
             h("th", { scope: "row" }, h("bdi", {}, title(line, field))),
             h("td", { class: "number" }, share(line.share)),
-            h("td", { class: "number" }, range([line.share_low, line.share_high]) || share(line.share)),
+            h("td", { class: "number" }, interval(line) || "–"),
             h("td", { class: "number" }, count(line.images ?? 0)),
             h("td", { class: "number" }, line.kind === "remaining" ? "–" : images(line.top_of ?? 0, "image")),
             h("td", { class: "number" }, line.kind === "remaining" ? "–" : count(line.training_images ?? 0))))))));

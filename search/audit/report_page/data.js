@@ -56,10 +56,17 @@ async function all(name) {
   return parts.flat();
 }
 
-/** All images of the gallery, each with what is searched, sorted by and shown in the list. */
+/** Numbers from what each is above the one before. */
+function summed(steps) {
+  let sum = 0;
+  return Uint32Array.from(steps, (step) => (sum += step));
+}
+
+/** All images of the gallery, each with what is searched, sorted by and shown in the list; and the
+ *  names of creators that `influencers` (all with influence on an image) are numbers of. */
 export async function loadImages() {
   const names = await all("names");
-  return (await all("index")).map((of, place) => ({
+  const images = (await all("index")).map((of, place) => ({
     place,
     key: of[0],
     prompt: of[1],
@@ -73,11 +80,14 @@ export async function loadImages() {
     sources: of[9],
     main: names[of[10]] ?? "",
     mainShare: of[11],
-    creators: of[12].map((name) => names[name]),
-    pair: of[13],
+    influencers: summed(of[12]),
+    copied: of[13][0],
+    first: of[13][1],
+    ofMain: of[13][2],
     duplicateOf: of[14],
     score: of[15],
   }));
+  return { images, names };
 }
 
 /** A training image by its place; null where there is none. */

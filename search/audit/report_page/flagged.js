@@ -3,22 +3,23 @@
 import { report, training } from "./data.js";
 import { byId, h } from "./dom.js";
 import { openImage } from "./opened.js";
-import { decimal, flagTitle, known, share } from "./told.js";
+import { decimal, flagTitle, known, share, unbroken } from "./told.js";
 import { picture } from "./wall.js";
 import { clean, count, creators, images, title } from "./words.js";
 
 const FIRST = matchMedia("(max-width: 520px)").matches ? 4 : 8;
 const STEP = 24;
 
-// What stands first among the images of a flag, and what each is flagged for.
+// What stands first among the images of a flag, what each is flagged for, and the training image
+// that those words are about.
 const KINDS = {
-  "near-copy": [(image) => -(image.score ?? 0), (image) => `score ${decimal(image.score, 3)}`],
-  "one-source": [(image) => -image.top, (image) => `${share(image.top)} from this image`],
-  "one-creator": [(image) => -image.mainShare, (image) => `${share(image.mainShare)} from ${clean(image.main, 100)}`],
-  "nothing-close": [(image) => image.similarity ?? -2, (image) => `nearest: similarity ${decimal(image.similarity, 3)}`],
-  duplicate: [(image) => image.place, () => "alike"],
+  "near-copy": [(image) => -(image.score ?? 0), (image) => `score ${decimal(image.score, 3)}`, (image) => image.copied],
+  "one-source": [(image) => -image.top, (image) => `${share(image.top)} from this image`, (image) => image.first],
+  "one-creator": [(image) => -image.mainShare, (image) => `${share(image.mainShare)} from ${clean(image.main, 100)}`, (image) => image.ofMain],
+  "nothing-close": [(image) => image.similarity ?? -2, (image) => `nearest: similarity ${decimal(image.similarity, 3)}`, (image) => image.first],
+  duplicate: [(image) => image.place, () => "alike", () => -1],
 };
-const OTHER = [(image) => image.place, (image) => `top source ${share(image.top)}`];
+const OTHER = [(image) => image.place, (image) => `top source ${share(image.top)}`, (image) => image.first];
 
 export function showFlags(all) {
   const byKey = new Map(all.map((image) => [image.key, image]));
@@ -27,7 +28,7 @@ export function showFlags(all) {
 
 const told = (value) => (known(value) ? String(value) : typeof value === "object" && value !== null
   ? Object.entries(value).map(([name, each]) => `${name} ${each}`).join(", ")
-  : clean(value, 1000));
+  : unbroken(clean(value, 1000)));
 
 function section(flag, all, byKey) {
   const about = report.summary.flags[flag] ?? {};
@@ -36,11 +37,13 @@ function section(flag, all, byKey) {
   raised.sort((a, b) => first(a) - first(b) || a.place - b.place);
   const list = h("ul", { class: "pairs" });
   const more = h("button", { type: "button", class: "quiet" });
+  const printed = h("span", { class: "print-only" });
   let shown = 0;
   const show = async (number) => {
     const next = raised.slice(shown, shown + number);
     shown += next.length;
     more.hidden = shown >= raised.length;
+    printed.textContent = more.hidden ? "" : ` – ${count(shown)} of ${count(raised.length)} printed, as many as are shown on the screen`;
     const left = raised.length - shown;
     more.textContent = left > STEP ? `Show ${count(STEP)} more of ${count(left)}` : `Show the other ${count(left)}`;
     const made = await Promise.all(next.map((image) => pair(image, flag, raised, byKey)));
@@ -50,26 +53,25 @@ function section(flag, all, byKey) {
   more.addEventListener("click", async () => (await show(STEP))[0]?.querySelector("button").focus());
   void show(FIRST);
   return h("section", { class: "flag", "aria-label": flagTitle(flag) },
-    h("h3", {}, flagTitle(flag), " ", h("span", { class: "flag-count" }, images(raised.length, "image"))),
-    h("p", { class: "flag-words" }, h("bdi", {}, clean(about.definition, 1000))),
+    h("h3", {}, flagTitle(flag), " ", h("span", { class: "flag-count" }, images(raised.length, "image")), printed),
+    h("p", { class: "flag-words" }, h("bdi", {}, unbroken(clean(about.definition, 1000)))),
     h("p", { class: "hint" },
       told(about.threshold) ? `Threshold: ${told(about.threshold)}. ` : "",
-      told(about.error) ? `Measured error rate: ${told(about.error).replace(/\.$/, "")}.` : "",
+      told(about.error) ? `Error rate: ${told(about.error).replace(/\.$/, "")}.` : "",
       told(about.measured_by) ? [" Measured by ", h("code", {}, told(about.measured_by)), "."] : ""),
     raised.length > 0 ? list : h("p", { class: "hint none" }, "No image of this gallery."),
-    more,
-    h("p", { class: "hint print-only" }, raised.length > FIRST ? "All of them are in images.parquet, and in the page itself." : ""));
+    more);
 }
 
 async function pair(image, flag, raised, byKey) {
-  const [, words] = KINDS[flag] ?? OTHER;
+  const [, words, beside] = KINDS[flag] ?? OTHER;
   const twin = flag === "duplicate" ? byKey.get(image.duplicateOf) : null;
-  const record = twin ? null : await training(image.pair);
+  const record = twin ? null : await training(beside(image));
   const right = twin
     ? { picture: twin.picture, name: twin.key, who: "in the gallery" }
     : record
       ? { picture: record.picture, name: title({ owners: [record] }), who: creators({ owners: [record] }) }
-      : { picture: -1, name: image.duplicateOf || "none", who: "" };
+      : { picture: -1, name: (flag === "duplicate" && clean(image.duplicateOf, 200)) || "none", who: "" };
   const open = (opened) => h("button", {
     type: "button",
     class: "pair-open",

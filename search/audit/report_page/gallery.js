@@ -8,6 +8,7 @@ import { picture } from "./wall.js";
 import { clean, count, images, unknown } from "./words.js";
 
 const PAGE = 50;
+const MOST = 2000; // images that can be shown, and so printed, on one page
 
 // What is sorted by: [name, words, value, greatest first?]
 const SORTS = [
@@ -24,18 +25,20 @@ const HEADS = [
 ];
 
 let all = [];
-let texts = []; // what is searched, by place
+let names = []; // of creators
+let texts = []; // what is searched beside those names, by place
+let plainNames = [];
 let found = [];
-const state = { words: "", flag: "", sort: "order", down: false, page: 0 };
+// `creator` is the name of the one that the list is of, null for none; `size` the images of a page.
+const state = { words: "", flag: "", creator: null, sort: "order", down: false, page: 0, size: PAGE };
 
 const plain = (text) => text.normalize("NFKC").toLowerCase();
 
 /** The list is there from now on. */
-export function showGallery(loaded) {
-  all = loaded;
-  texts = all.map((image) =>
-    plain([image.key, image.prompt, ...image.creators, ...image.flags, ...image.flags.map(flagTitle)].join("\n")),
-  );
+export function showGallery(loaded, creators) {
+  [all, names] = [loaded, creators];
+  plainNames = names.map(plain);
+  texts = all.map((image) => plain([image.key, image.prompt, ...image.flags, ...image.flags.map(flagTitle)].join("\n")));
   const option = (value, words) => h("option", { value }, words);
   byId("flag").replaceChildren(
     option("", "any or none"),
@@ -51,13 +54,29 @@ export function showGallery(loaded) {
   change({});
 }
 
-/** Searches from elsewhere in the page, and goes there. */
-export function searchFor(words) {
-  byId("words").value = words;
+/** Lists the images that a creator has influence on, and goes there: exactly those of that name,
+ *  while words are searched for anywhere. */
+export function searchCreator(name) {
+  byId("words").value = "";
   byId("flag").value = "";
-  change({ words, flag: "" });
-  byId("words").focus({ preventScroll: true });
+  change({ words: "", flag: "", creator: name });
+  byId("only").querySelector("button")?.focus({ preventScroll: true });
   byId("images").scrollIntoView();
+}
+
+function showOnly() {
+  byId("only").hidden = state.creator === null;
+  byId("only").replaceChildren(
+    h("span", {}, "Images that ", h("strong", {}, h("bdi", {}, clean(state.creator, 300) || "(blank)")), " has influence on, however little."), " ",
+    h("button", {
+      type: "button",
+      class: "quiet small",
+      onclick: () => {
+        change({ creator: null });
+        byId("words").focus({ preventScroll: true });
+      },
+    }, "All images"),
+  );
 }
 
 function sortBy(name) {
@@ -68,15 +87,34 @@ function sortBy(name) {
 
 function change(to) {
   Object.assign(state, { page: 0 }, to);
-  if (!("page" in to)) search();
+  if (!("page" in to) && !("size" in to)) search();
+  if ("creator" in to) showOnly();
   show();
 }
 
+/** Whether an image has all words: in its texts, but for those that one creator's name has. */
+function matching(terms) {
+  const marked = new Map(); // words -> which creators have all of them
+  const having = (words) => {
+    const key = words.join(" ");
+    if (!marked.has(key)) marked.set(key, Uint8Array.from(plainNames, (name) => words.every((word) => name.includes(word))));
+    return marked.get(key);
+  };
+  return (image) => {
+    const others = terms.filter((term) => !texts[image.place].includes(term));
+    if (others.length === 0) return true;
+    const creators = having(others);
+    return image.influencers.some((number) => creators[number] === 1);
+  };
+}
+
 function search() {
-  const terms = plain(state.words).split(/\s+/).filter(Boolean);
+  const matches = matching(plain(state.words).split(/\s+/).filter(Boolean));
+  const creator = names.indexOf(state.creator);
   found = all.filter(
     (image) =>
-      terms.every((term) => texts[image.place].includes(term)) &&
+      (state.creator === null || image.influencers.includes(creator)) &&
+      matches(image) &&
       (state.flag === "" || (state.flag === "*" ? image.flags.length > 0 : image.flags.includes(state.flag))),
   );
   const [, , value] = SORTS.find(([name]) => name === state.sort);
@@ -93,15 +131,20 @@ function search() {
 }
 
 function show() {
-  const pages = Math.max(Math.ceil(found.length / PAGE), 1);
+  const pages = Math.max(Math.ceil(found.length / state.size), 1);
   state.page = Math.min(Math.max(state.page, 0), pages - 1);
-  const first = state.page * PAGE;
-  const shown = found.slice(first, first + PAGE);
+  const first = state.page * state.size;
+  const shown = found.slice(first, first + state.size);
   const some = found.length === all.length ? "" : ` of ${count(all.length)}`;
-  const which = found.length > PAGE ? `, ${count(first + 1)} to ${count(first + shown.length)} shown` : "";
+  const which = found.length > state.size ? `, ${count(first + 1)} to ${count(first + shown.length)} shown` : "";
   byId("found").textContent = found.length === 0
     ? "No image has all of these words. Search for fewer of them, or another flag."
     : `${images(found.length, "image")}${some}${which}`;
+  // A print must not pass for the whole gallery.
+  byId("printed").textContent = shown.length === all.length
+    ? ""
+    : ` – ${shown.length === 0 ? "none" : `${count(first + 1)} to ${count(first + shown.length)}`} of ${count(found.length)} printed` +
+      (found.length === all.length ? "" : ` that were searched for, among ${count(all.length)}`);
   const order = byId("order");
   order.textContent = state.down ? "Greatest first" : "Least first";
   if (state.sort === "order" || state.sort === "key") order.textContent = state.down ? "Last to first" : "First to last";
@@ -145,14 +188,24 @@ function line(image) {
     number("Similarity", decimal(image.similarity, 3)),
     h("td", { class: "cell-creator", "data-label": "Main creator" },
       h("bdi", {}, clean(image.main, 120) || unknown("creator")),
-      image.main ? h("span", { class: "hint" }, ` ${share(image.mainShare)}`) : null),
+      image.main ? h("span", { class: "hint" }, " ", share(image.mainShare)) : null),
     h("td", { class: "cell-flags" }, image.flags.length > 0
       ? h("ul", { class: "flags" }, image.flags.map((flag) => h("li", {}, flagTitle(flag))))
       : null));
 }
 
 function pager(pages) {
-  if (pages === 1) return [];
+  const whole = h("button", {
+    type: "button",
+    class: "quiet",
+    onclick: () => {
+      change({ size: state.size === PAGE ? MOST : PAGE });
+      byId("images-title").scrollIntoView();
+      byId("pages").querySelector("button:last-of-type")?.focus({ preventScroll: true });
+    },
+  }, state.size === PAGE ? `Show all ${count(found.length)} on one page` : `Show ${count(PAGE)} a page`);
+  const sized = found.length > PAGE && (found.length <= MOST || state.size > PAGE) ? [whole] : [];
+  if (pages === 1) return sized;
   const go = (to, words, label) =>
     h("button", {
       type: "button", class: "quiet", disabled: to < 0 || to >= pages || to === state.page, "aria-label": label,
@@ -168,5 +221,6 @@ function pager(pages) {
     h("span", {}, `Page ${count(state.page + 1)} of ${count(pages)}`),
     go(state.page + 1, "Next", "Next page"),
     go(pages - 1, "Last", "Last page"),
+    ...sized,
   ];
 }

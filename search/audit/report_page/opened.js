@@ -2,9 +2,9 @@
 
 import { details } from "./data.js";
 import { announce, byId, h } from "./dom.js";
-import { decimal, facts, flagTitle, share } from "./told.js";
+import { decimal, facts, flagTitle, share, span } from "./told.js";
 import { fillWall, picture } from "./wall.js";
-import { clean, count, images, percent, range, title, unknown } from "./words.js";
+import { clean, count, images, title, unknown } from "./words.js";
 
 let list = []; // the images as searched and sorted, for going on to the next
 let current = null;
@@ -67,7 +67,7 @@ async function step(to) {
 }
 
 const text = (value, limit = 2000) => (clean(value, limit) ? h("bdi", {}, clean(value, limit)) : "");
-const spread = (interval, method) => (method === "estimated" ? range(interval) : "");
+const spread = (interval, method) => (method === "estimated" ? span(interval) : "");
 
 function about(image, answer) {
   const interval = spread(answer.interval, image.method);
@@ -81,7 +81,7 @@ function about(image, answer) {
       ["Sources", count(image.sources ?? 0)],
       ["Main creator", image.main ? h("bdi", {}, `${clean(image.main, 300)}, ${share(image.mainShare)}`) : ""],
       ["Method", image.method],
-      ["Support", answer.support === null ? "" : images(answer.support)],
+      ["With influence", answer.support === null ? "" : images(answer.support)],
       ["Copy of", answer.copied ? text(title({ owners: [answer.copied] })) : text(answer.copyOf)],
       ["Copy score", image.score === null ? "" : decimal(image.score, 3)],
       ["Like", text(image.duplicateOf)],
@@ -102,7 +102,7 @@ function card(row, method) {
     h("div", {},
       h("p", { class: "source-head" },
         h("span", { class: "rank" }, `${row.rank}.`), " ",
-        h("strong", {}, percent(row.influence)),
+        h("strong", {}, share(row.influence)),
         interval ? h("span", { class: "hint" }, ` (${interval})`) : null,
         h("span", { class: "hint" }, `similarity ${decimal(row.similarity, 3)}`)),
       several ? h("p", { class: "hint" }, `${count(row.owners.length + row.moreOwners)} equal images; influence shared evenly among them`) : null,
@@ -129,7 +129,7 @@ function rest(answer) {
   if (answer.more > 0) {
     lines.push(h("li", { class: "source source-rest" },
       h("div", { class: "source-picture" }, h("span", { class: "folded swatch" })),
-      h("p", {}, h("strong", {}, percent(answer.rest)), ` with ${images(answer.more, "more training image")}, in attributions.parquet`)));
+      h("p", {}, h("strong", {}, share(answer.rest)), ` with ${images(answer.more, "more training image")}, in attributions.parquet`)));
   }
   lines.push(h("li", { class: "source source-rest" },
     h("div", { class: "source-picture" }, h("span", { class: "remaining swatch" })),

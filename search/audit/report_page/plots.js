@@ -3,7 +3,7 @@
 import { report } from "./data.js";
 import { byId, h } from "./dom.js";
 import { decimal, known, share } from "./told.js";
-import { count, images, percent } from "./words.js";
+import { count, images } from "./words.js";
 
 const WIDTH = 380;
 const HEIGHT = 210;
@@ -32,7 +32,7 @@ const number = (value) => String(Number(value.toFixed(2)));
 
 /** "10 % to 15 %", "32 and more" */
 function rangeOf({ edges, open }, bin, shares) {
-  const end = (value) => (shares ? `${number(value * 100)} %` : number(value));
+  const end = (value) => (shares ? `${number(value * 100)}\u00a0%` : number(value));
   if (open && bin === edges.length - 1) return `${end(edges[bin])} and more`;
   return `${end(edges[bin])} to ${end(edges[bin + 1])}`;
 }
@@ -48,7 +48,7 @@ function steps(end, most) {
 function plot(data, title, axis, shares) {
   const total = data.counts.reduce((sum, each) => sum + each, 0);
   const words = (bin) =>
-    `${rangeOf(data, bin, shares)}: ${images(data.counts[bin], "image")} (${percent(data.counts[bin] / Math.max(total, 1))})`;
+    `${rangeOf(data, bin, shares)}: ${images(data.counts[bin], "image")} (${share(data.counts[bin] / Math.max(total, 1))})`;
   const middle = shares ? share(data.median) : decimal(data.median);
   const average = shares ? share(data.mean) : decimal(data.mean);
   const idle = `median ${middle}, mean ${average}`;
@@ -75,7 +75,7 @@ function plot(data, title, axis, shares) {
           h("tr", {},
             h("th", { scope: "row" }, rangeOf(data, bin, shares)),
             h("td", { class: "number" }, count(each)),
-            h("td", { class: "number" }, percent(each / Math.max(total, 1)))))))));
+            h("td", { class: "number" }, share(each / Math.max(total, 1)))))))));
 }
 
 function draw(svg, data, shares, axis, { tell, rest }) {
@@ -98,7 +98,7 @@ function draw(svg, data, shares, axis, { tell, rest }) {
     svg.append(s("rect", { class: classes, x: x(bin) + gap, width: x(1) - x(0) - 2 * gap, y: y(each), height: bottom - y(each) }));
   });
   svg.append(s("line", { class: "axis", x1: INSET.left, x2: right, y1: bottom, y2: bottom }));
-  const width = edges[1] - edges[0];
+  const even = edges.every((edge, bin) => bin < 2 || Math.abs(edge - edges[bin - 1] - (edges[1] - edges[0])) < 1e-5);
   const every = Math.ceil(bins / (shares ? 5 : 7));
   edges.forEach((edge, bin) => {
     const last = open && bin === bins - 1;
@@ -110,14 +110,19 @@ function draw(svg, data, shares, axis, { tell, rest }) {
       s("text", { class: "tick", x: last ? x(bin + 1) : x(bin), y: bottom + 15, "text-anchor": last || x(bin) > right - 8 ? "end" : "middle" }, label),
     );
   });
-  svg.append(s("text", { class: "axis-name", x: (INSET.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, axis));
+  svg.append(s("text", { class: "axis-name", x: (INSET.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, even ? axis : `${axis} (steps grow)`));
   svg.append(s("text", { class: "axis-name", x: INSET.left - 6, y: 10, "text-anchor": "end" }, "images"));
   if (known(median)) {
-    const at = x(Math.min((median - edges[0]) / width, bins));
+    // Within its bin, whatever the widths are.
+    const above = edges.findIndex((edge) => edge > median);
+    const bin = above < 0 ? edges.length - 1 : Math.max(above - 1, 0);
+    const upper = edges[bin + 1];
+    const part = upper === undefined ? 0.5 : (median - edges[bin]) / (upper - edges[bin]);
+    const at = x(Math.min(bin + Math.max(part, 0), bins));
     const late = at > right - 70;
     svg.append(
       s("line", { class: "median", x1: at, x2: at, y1: INSET.top - 8, y2: bottom }),
-      s("text", { class: "median-name", x: at + (late ? -4 : 4), y: INSET.top - 3, "text-anchor": late ? "end" : "start" }, `median ${shares ? percent(median) : decimal(median)}`),
+      s("text", { class: "median-name", x: at + (late ? -4 : 4), y: INSET.top - 3, "text-anchor": late ? "end" : "start" }, `median ${shares ? share(median) : decimal(median)}`),
     );
   }
   counts.forEach((_, bin) => {

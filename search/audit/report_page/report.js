@@ -4,7 +4,7 @@ import { showBars } from "./bars.js";
 import { loadImages } from "./data.js";
 import { byId, h } from "./dom.js";
 import { showFlags } from "./flagged.js";
-import { searchFor, showGallery } from "./gallery.js";
+import { searchCreator, showGallery } from "./gallery.js";
 import { readyOpened } from "./opened.js";
 import { showPlots } from "./plots.js";
 import { readyPrinting } from "./printing.js";
@@ -21,13 +21,13 @@ function fail(error) {
 
 showTold();
 showPlots();
-showBars(searchFor);
+showBars(searchCreator);
 readyOpened();
 readyPrinting();
 loadImages()
-  .then((all) => {
-    showGallery(all);
-    showFlags(all);
+  .then(({ images, names }) => {
+    showGallery(images, names);
+    showFlags(images);
     document.documentElement.dataset.ready = "";
   })
   .catch(fail);

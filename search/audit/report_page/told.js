@@ -2,14 +2,25 @@
 
 import { report } from "./data.js";
 import { byId, h } from "./dom.js";
-import { clean, count, images, percent } from "./words.js";
+import { clean, count, images, percent, range } from "./words.js";
 
 const { summary, limits } = report;
 const part = (name) => summary[name] ?? {};
+const fitted = Boolean(part("calibrator").fitted_on);
+
+/** Whether the model was tuned for attribution; null where the audit does not tell. */
+function tuned() {
+  const { tuned_on: on } = part("model");
+  return typeof on === "string" ? on !== "" : null;
+}
 
 /** Whether a number is there: what an audit could not say is shown as a dash. */
 export const known = (value) => typeof value === "number" && Number.isFinite(value);
-export const share = (value) => (known(value) ? percent(value) : "–");
+/** Numbers stay on a line with their sign. */
+export const unbroken = (words) => words.replace(/ %/g, "\u00a0%").replace(/([<>]) /g, "$1\u00a0");
+export const share = (value) => (known(value) ? unbroken(percent(value)) : "–");
+/** "41.0 % to 44.2 %", or '' where both ends read alike. */
+export const span = (interval) => unbroken(range(interval));
 export const decimal = (value, places = 1) => (known(value) ? value.toFixed(places) : "–");
 
 export const flagTitle = (name) => clean(part("flags")[name]?.title, 200) || name;
@@ -36,6 +47,7 @@ export function showTold() {
     report.rejected > 0 ? `. ${images(report.rejected, "more image")} could not be used.` : ".",
   );
   showAsIf();
+  showCaveat();
   showFigures();
   showAudited();
   showRejects();
@@ -53,6 +65,15 @@ function showAsIf() {
     without ? `All numbers are computed as if the training images with ${without} were not in the collection${part("left_out").images ? ` (${count(part("left_out").images)} left out, ${count(part("left_out").remaining)} remain)` : ""}. ` : "",
     where ? `Only training images with ${where} are shown; the others are in the remaining influence.` : "",
   );
+}
+
+/** What makes the shares weaker than those of other audits is said where they are read first. */
+function showCaveat() {
+  const weaker = [
+    tuned() === false ? "The model was not tuned for attribution." : "",
+    fitted ? "" : "The size of the shares rests on default settings, not on a calibrator that was fitted on examples.",
+  ];
+  byId("weaker").textContent = weaker.filter(Boolean).join(" ");
 }
 
 function showFigures() {
@@ -92,7 +113,7 @@ function showAudited() {
   const named = (title, pairs) => h("div", {}, h("h3", {}, title), facts(pairs));
   const text = (value) => (clean(value, 500) ? h("bdi", {}, clean(value, 500)) : "");
   const listed = (values) =>
-    Object.entries(values ?? {}).map(([name, value]) => `${clean(name, 60)} ${clean(typeof value === "object" ? JSON.stringify(value) : value, 100)}`).join(", ");
+    Object.entries(values ?? {}).map(([name, value]) => `${clean(name, 60).replaceAll("_", " ")} ${clean(typeof value === "object" ? JSON.stringify(value) : value, 100)}`).join(", ");
   byId("audited-facts").replaceChildren(
     named("Gallery", [
       ["Name", text(gallery.name)],
@@ -109,23 +130,77 @@ function showAudited() {
       ["Name", text(model.name)],
       ["Fingerprint", code(model.fingerprint)],
       ["Features", code(model.feature_fingerprint)],
+      ["Tuned", tuned() === null ? "" : tuned() ? h("bdi", {}, `on ${clean(model.tuned_on, 300)}`) : "no: its features are those of a general image model"],
     ]),
     named("Calibrator", [
-      ["Temperature", known(calibrator.tau) ? `tau ${Number(calibrator.tau.toPrecision(4))}` : ""],
-      ["Cut-off", known(calibrator.b) ? `b ${Number(calibrator.b.toPrecision(4))}` : ""],
-      ["Fitted", calibrator.fitted === false ? "no: shares rest on default settings" : calibrator.fitted ? h("bdi", {}, `on ${clean(calibrator.fitted_on, 300)}`) : ""],
+      ["Fall-off", fallOff(calibrator)],
+      ["Cut-off", cutOff(calibrator)],
+      ["Fitted", fitted ? h("bdi", {}, `on ${clean(calibrator.fitted_on, 300)}`) : "no: shares rest on default settings"],
     ]),
     named("Settings", [
-      ["Up to", known(settings.mass) ? `${percent(settings.mass)} of an image's influence is listed, in at most ${count(settings.k ?? 0)} training images` : ""],
-      ["Search", settings.exact ? "every training image is compared" : "by the index, see the method"],
+      ["Up to", known(settings.mass) ? `${given(settings.mass)} of an image's influence is listed, in at most ${count(settings.k ?? 0)} training images` : ""],
+      ["Search", searched(settings)],
       ["Summed by", text((settings.by ?? []).join(", "))],
       ["Left out", text(condition(settings.without))],
       ["Filter", text(condition(settings.where))],
-      ["Copies by", text(settings.copy_model)],
-      ["Thresholds", text(listed(settings.thresholds))],
+      ["Copies", clean(settings.copy_model, 100) ? h("bdi", {}, `compared by ${clean(settings.copy_model, 100)}`) : "compared by the edges of the pictures"],
+      ["Flags from", thresholds(settings)],
     ]),
     named("Versions", Object.entries(versions).map(([name, value]) => [clean(name, 60), text(value)])),
   );
+}
+
+/** Four digits; a small number as a power of ten, so without a row of zeros. */
+function short(value) {
+  if (value === 0 || Math.abs(value) >= 0.001) return String(Number(value.toPrecision(4)));
+  const [digits, power] = value.toExponential(2).split("e");
+  const raised = [...power].map((sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign] ?? (sign === "-" ? "⁻" : "")).join("");
+  return `${digits}\u00a0×\u00a010${raised}`;
+}
+
+function fallOff({ tau }) {
+  if (!known(tau)) return "";
+  return `a training image whose similarity is ${short(tau)} lower carries about a third (37\u00a0%) as much (tau ${short(tau)})`;
+}
+
+function cutOff({ tau, b }) {
+  if (!known(b) || !known(tau)) return "";
+  if (b >= 0) return `none: every training image carries a little at least (b ${short(b)})`;
+  return `a training image whose similarity is ${short(-tau * Math.log(-b))} below the nearest one's carries nothing (b ${short(b)})`;
+}
+
+function searched(settings) {
+  const { methods = {}, images: all } = part("totals");
+  if (settings.exact || (all > 0 && methods.exact === all)) return "every training image was compared with each generated image";
+  const ways = Object.entries(methods).filter(([, number]) => number > 0).map(([name, number]) => `${name} for ${images(number, "image")}`);
+  return `the nearest training images were looked up in an index (${ways.join(", ")}; what that means stands under Method)`;
+}
+
+/** A share that somebody set: as it was set. */
+const given = (value) => `${Number((value * 100).toPrecision(6))}\u00a0%`;
+
+// What the values of `settings.thresholds` are of.
+const FROM = {
+  near_copy: (value, settings) => (settings.copy_model ? `cosine ${value}` : `score ${value}`),
+  one_source: (value) => `${given(value)} of the influence`,
+  one_creator: (value) => `${given(value)} of the influence`,
+  nothing_close: (value) => `similarity below ${value}`,
+  duplicate: (value) => `up to ${value} of 256 bits apart`,
+};
+
+function thresholds(settings) {
+  const place = ([name]) => report.flags.indexOf(name.replaceAll("_", "-"));
+  const used = Object.entries(settings.thresholds ?? {}).filter(([name]) => name !== "look_from");
+  if (used.length === 0) return "";
+  used.sort((a, b) => place(a) - place(b));
+  const line = ([name, value]) => {
+    const title = flagTitle(name.replaceAll("_", "-"));
+    if (!known(value)) return `${title}: not raised, no threshold is known`;
+    return `${title}: ${FROM[name]?.(value, settings) ?? clean(JSON.stringify(value), 100)}`;
+  };
+  const from = settings.thresholds.look_from;
+  const looked = `Pictures were compared for near-copies ${known(from) ? `from a similarity of ${from} on` : "whatever their similarity"}`;
+  return h("ul", { class: "plain-list" }, [...used.map(line), looked].map((words) => h("li", {}, words)));
 }
 
 function showRejects() {
@@ -146,6 +221,12 @@ function showRejects() {
   );
 }
 
+const MODELS = new Map([
+  [true, "a model that was tuned for attribution"],
+  [false, "a general image model that was not tuned for attribution"],
+  [null, "an attribution model"],
+]);
+
 function showMethod() {
   const { methods = {} } = part("totals");
   const how = {
@@ -157,8 +238,7 @@ function showMethod() {
   const left = leftOut();
   const parts = [
     h("p", {}, clean(summary.limits, 2000) || "A similarity-based estimate, not a causal proof."),
-    h("p", {}, "Each generated image is compared with the training images of the collection by a model that was tuned for attribution (after Wang et al., “Evaluating Data Attribution for Text-to-Image Models”, ICCV 2023). A calibrator turns the similarities into influence: shares from 0 to 100 % that add up to 100 % over the whole training set. It knows nothing of how a generator was in fact trained, and nothing of training images that are not in the collection. Looking alike is not the same as having been caused by; shares are evidence to weigh, no verdict."),
-    part("calibrator").fitted === false ? h("p", {}, "The calibrator of this model was not fitted: the order of the training images holds, the size of their shares rests on default settings.") : null,
+    h("p", {}, `Each generated image is compared with the training images of the collection by ${MODELS.get(tuned())}. The method is that of Wang et al. (“Evaluating Data Attribution for Text-to-Image Models”, ICCV 2023)${tuned() === false ? ", without its tuning" : ""}. A calibrator${fitted ? "" : ", which was not fitted on examples here,"} turns the similarities into influence: shares from 0 to 100 % that add up to 100 % over the whole training set. It knows nothing of how a generator was in fact trained, and nothing of training images that are not in the collection. Looking alike is not the same as having been caused by; shares are evidence to weigh, no verdict.`),
     h("h3", {}, "How each image was answered"),
     h("ul", { class: "listed" }, used.map(([name, words]) => h("li", {}, h("strong", {}, name), ` (${images(methods[name], "image")}): ${words}.`))),
     h("h3", {}, "Words"),
@@ -179,6 +259,8 @@ function showMethod() {
       ["creators.parquet", "the shares over the gallery, with intervals"],
       ["rejects.parquet", "images that could not be used, and why"],
       ["summary.json", "totals, settings, fingerprints and versions"],
+      ["manifest.json", "size and SHA-256 of each of these files and of this page: whether one was changed"],
+      ["manifest.sig", "where the audit was signed: the signature over manifest.json"],
     ]),
   ];
   byId("method-words").replaceChildren(...parts.filter(Boolean));

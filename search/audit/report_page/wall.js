@@ -3,12 +3,14 @@
 
 import { showPicture } from "./data.js";
 import { h } from "./dom.js";
+import { share } from "./told.js";
 import { snapped, tilesOf } from "./treemap.js";
-import { clean, count, creators, images, percent, title } from "./words.js";
+import { clean, count, creators, images, title } from "./words.js";
 
 const LEAST = 30; // pixels: a training image with a shorter side is folded with the others
 const LABEL = { width: 60, height: 36 };
 const NAME = { width: 120, height: 84 };
+const WHOLE = 240; // pixels: from this side on the whole image is shown, not its middle
 
 /** A small picture, or the name of what has none. */
 export function picture(number, name, alt = "") {
@@ -52,14 +54,16 @@ function draw(tile, choose) {
     height: `${box.height}px`,
   });
   made.dataset.influence = tile.influence;
-  const label = fits(LABEL) ? h("span", { class: "share", "aria-hidden": "true" }, percent(tile.influence)) : null;
+  const label = fits(LABEL) ? h("span", { class: "share", "aria-hidden": "true" }, share(tile.influence)) : null;
   if (single) {
     const { row } = tile;
     const first = row.owners[0];
-    const words = `${row.rank}. ${percent(row.influence)}: ${title(row)}, by ${creators(row)}`;
+    const words = `${row.rank}. ${share(row.influence)}: ${title(row)}, by ${creators(row)}`;
     made.setAttribute("aria-label", words);
     made.title = words;
-    made.append(picture(first.picture, fits(NAME) ? title(row) : " "));
+    const shown = picture(first.picture, fits(NAME) ? title(row) : " ");
+    shown.classList.toggle("whole", Math.min(box.width, box.height) >= WHOLE);
+    made.append(shown);
     const records = row.owners.length + row.moreOwners;
     if (records > 1 && fits(LABEL)) made.append(h("span", { class: "copies", "aria-hidden": "true" }, `× ${count(records)}`));
     if (fits(NAME)) made.append(h("span", { class: "who", "aria-hidden": "true" }, h("bdi", {}, creators(row))));
@@ -68,8 +72,8 @@ function draw(tile, choose) {
     const folded = tile.kind === "row" ? [tile.row] : (tile.rows ?? []);
     const number = folded.reduce((sum, row) => sum + sources(row), 0);
     const words = tile.kind === "remaining"
-      ? `Remaining influence: ${percent(tile.influence)}`
-      : `${images(number, "smaller training image")}: ${percent(tile.influence)} together`;
+      ? `Remaining influence: ${share(tile.influence)}`
+      : `${images(number, "smaller training image")}: ${share(tile.influence)} together`;
     made.title = words;
     made.append(h("span", { class: "unseen" }, words));
     if (fits(LABEL)) {
