@@ -12,6 +12,8 @@ IMAGE := examples/generated/object-37-homes/media-1.png
 PICTURE := demo-out/answer.png
 CACHE := benchmarks/.cache
 JOBS := 2
+# Where the tests draw the states of the service's page.
+export ATTRIB_SCREENSHOTS ?= $(CURDIR)/demo-out/screenshots
 N := 100000
 
 .PHONY: help demo test lint bench docs docs-check clean
@@ -29,7 +31,9 @@ demo: ## ingest examples/training, then ask what influenced a generated image
 
 test: ## run the tests, then check the documentation
 	@scripts/setup test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@mkdir -p "$(ATTRIB_SCREENSHOTS)" && rm -f "$(ATTRIB_SCREENSHOTS)"/page-*.png
+	@failed=0; $(BIN)/python -m pytest -n $(JOBS) --dist loadfile || failed=$$?; \
+	echo "Pictures of the page in all its states: $(ATTRIB_SCREENSHOTS)"; exit $$failed
 	@$(MAKE) docs-check
 
 lint: ## ruff, its formatter and mypy

@@ -1,15 +1,19 @@
 // The service: requests, its errors in words, and the key it may ask for.
 
 import { byId } from "./dom.js";
+import { inWords } from "./problems.js";
 import { clean } from "./words.js";
 
 const KEY = "attrib-key";
 
 export class Problem extends Error {
-  /** `detail` is for people; `retry` is seconds until another try makes sense, else null. */
-  constructor(title, detail, status = 0, retry = null) {
+  /**
+   * `title` and `detail` are for people; `retry` is seconds until another try makes sense, else
+   * null; `passing`: the same image may do another time.
+   */
+  constructor(title, detail, status = 0, retry = null, passing = false) {
     super(detail || title);
-    Object.assign(this, { title, detail, status, retry });
+    Object.assign(this, { title, detail, status, retry, passing });
   }
 }
 
@@ -34,6 +38,7 @@ function keep(value) {
 }
 
 let asking = null;
+let times = 0; // that a person was asked
 
 /** Asks for the key in a dialog, once however many requests wait; true if one was given. */
 function askForKey(refused) {
@@ -44,52 +49,54 @@ function askForKey(refused) {
       ? "The last key was not accepted. Check it, and try again."
       : "It is kept until this tab is closed.";
     field.value = "";
-    const cancel = () => dialog.close("");
+    // The key counts from here, not from the event: browsers send that with the next frame.
+    const settle = (value) => {
+      byId("key-cancel").removeEventListener("click", cancel);
+      byId("key-form").removeEventListener("submit", submit);
+      dialog.removeEventListener("close", closed);
+      dialog.close();
+      field.value = "";
+      keep(value || null);
+      asking = null;
+      times += 1;
+      answered(Boolean(value));
+    };
+    const cancel = () => settle("");
     const submit = (event) => {
       event.preventDefault();
-      dialog.close(field.value.trim());
+      settle(field.value.trim());
     };
+    // By Escape; open again where the event is that of the dialog before.
+    const closed = () => dialog.open || settle("");
     byId("key-cancel").addEventListener("click", cancel);
     byId("key-form").addEventListener("submit", submit);
-    dialog.returnValue = "";
-    dialog.addEventListener(
-      "close",
-      () => {
-        byId("key-cancel").removeEventListener("click", cancel);
-        byId("key-form").removeEventListener("submit", submit);
-        keep(dialog.returnValue || null);
-        asking = null;
-        answered(Boolean(dialog.returnValue));
-        dialog.returnValue = "";
-        field.value = "";
-      },
-      { once: true },
-    );
+    dialog.addEventListener("close", closed);
     dialog.showModal();
     field.focus();
   });
   return asking;
 }
 
-async function problemOf(response) {
+async function problemOf(response, about) {
+  const { status } = response;
   const retry = Number(response.headers.get("Retry-After"));
-  let title = `The service answered ${response.status}.`;
+  let kind = "";
   let detail = "";
   try {
     const problem = await response.json();
-    title = clean(problem.title, 200) || title;
+    kind = clean(problem.type, 200).split(":").pop();
     detail = clean(problem.detail, 1000);
   } catch {
     // Something in between answered; its status has to do.
   }
-  if (response.status === 429 || response.status === 503) {
-    detail ||= "The service is busy.";
-  }
-  return new Problem(title, detail, response.status, Number.isFinite(retry) && retry > 0 ? retry : null);
+  const words = inWords({ kind, detail, status, about });
+  const wait = Number.isFinite(retry) && retry > 0 ? retry : null;
+  return new Problem(words.title, words.detail, status, wait, words.passing);
 }
 
-/** fetch, with the key; Problem for everything but success. */
-export async function request(path, options = {}) {
+/** fetch, with the key; Problem for everything but success. `about`: what an image sent is called. */
+export async function request(path, options = {}, about = null) {
+  let known = times;
   for (;;) {
     const sent = key();
     const headers = new Headers(options.headers);
@@ -105,16 +112,20 @@ export async function request(path, options = {}) {
       );
     }
     if (response.status === 401) {
-      // A key may have come while this request was under way.
-      if (sent !== key() || (await askForKey(Boolean(sent)))) continue;
+      // A key may have come while this request was under way; who declined meanwhile is let be.
+      const other = key() && sent !== key();
+      if (other || (known === times && (await askForKey(Boolean(sent))))) {
+        known = times;
+        continue;
+      }
       throw new Problem("No key was given.", "This service answers only to those with a key.", 401);
     }
-    if (!response.ok) throw await problemOf(response);
+    if (!response.ok) throw await problemOf(response, about);
     return response;
   }
 }
 
-export const json = async (path, options) => (await request(path, options)).json();
+export const json = async (path, options, about) => (await request(path, options, about)).json();
 
 /** The answer to an image or an address under the settings. */
 export async function attribute({ file, url }, settings, signal) {
@@ -125,7 +136,8 @@ export async function attribute({ file, url }, settings, signal) {
   form.append("group_by", settings.groupBy);
   if (settings.exact) form.append("exact", "true");
   for (const { field, value } of settings.where) form.append("where", `${field}=${value}`);
-  return json("/v1/attributions", { method: "POST", body: form, signal });
+  const about = file ? file.name || "pasted image" : url;
+  return json("/v1/attributions", { method: "POST", body: form, signal }, about);
 }
 
 export const kept = (id, signal) =>

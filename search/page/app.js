@@ -5,62 +5,87 @@ import { announce, byId, h } from "./dom.js";
 import { readyDetails, showDetails } from "./details.js";
 import { copy, csv, drawPicture, fileName, save } from "./exports.js";
 import { readyIntake } from "./intake.js";
+import { learn } from "./names.js";
 import { findNear, folded, readyNear, showNear } from "./near.js";
-import { addFilter, adopt, readySettings, settings, showChoices } from "./settings.js";
+import { readyPlaces } from "./places.js";
+import { addFilter, adopt, copied, putBack, readySettings, settings, settingsOf, showChoices } from "./settings.js";
 import { readyShares, showShares } from "./shares.js";
 import { showTable } from "./table.js";
 import { readyWall, showWall } from "./wall.js";
 import { clean, creators, images, lastPart, methodInWords, percent, remainingInWords, title } from "./words.js";
 
-const given = new Map(); // id of an answer -> the image that it was asked for
+const given = new Map(); // id of an answer -> {image, exact} that it was asked for with
 const answers = new Map(); // id of an answer -> the answer
-let image = null; // {file} or {url}; null while a kept answer is shown whose image is not here
+// What is shown: its answer, and its image as {file} or {url}, null where that is not here.
 let answer = null;
+let image = null;
+// What is asked for, {image, settings, fresh}: it becomes what is shown with its answer, not before.
+let wanted = null;
 let running = null; // the AbortController of the request under way
+let mostBytes = 0; // of an image, as the service says
 
 /* Asking ------------------------------------------------------------------------------------- */
 
+/** Another image; the filters were meant for the last one. */
 function take(next) {
   byId("details").close();
-  image = next;
-  settings.where = [];
-  adopt({ k: settings.k, group_by: settings.groupBy, where: {}, settings });
-  ask(true);
+  ask({ image: next, settings: { ...copied(), where: [] }, fresh: true });
 }
 
-async function ask(fresh) {
-  if (!image) return;
+/** The image that is shown, or is being asked for, with the settings as they are now. */
+function askAnew() {
+  const about = wanted?.image ?? image;
+  if (about) ask({ image: about, settings: copied(), fresh: Boolean(wanted?.fresh) });
+}
+
+async function ask(next) {
+  wanted = next;
+  adopt(next.settings);
+  const { fresh } = next;
   const signal = begin(fresh ? "Looking for the training images behind it" : "Asking anew");
   try {
-    const found = await attribute(image, settings, signal);
-    given.set(found.id, image);
+    const found = await attribute(next.image, next.settings, signal);
+    given.set(found.id, { image: next.image, exact: next.settings.exact });
     remember(found);
     await findNear(found, () => lookAgain(found));
     if (signal.aborted) return;
     const place = `#a=${found.id}`;
     if (location.hash !== place) history[fresh ? "pushState" : "replaceState"](null, "", place);
-    show(found, fresh);
+    show(found, next.image, fresh);
   } catch (error) {
-    failed(error, () => ask(fresh), signal);
+    if (failed(error, () => ask(next), signal)) stay();
   } finally {
     finish(signal);
   }
 }
 
+/** What was asked for did not come: the page stays with what it shows, settings included. */
+function stay() {
+  wanted = null;
+  if (answer) putBack(asked(answer));
+}
+
+const asked = (found) => settingsOf(found, given.get(found.id)?.exact ?? false);
+
 /** Shows what the address says: an answer that is kept, or the beginning. */
 async function follow() {
   const id = /^#a=([\w-]+)$/.exec(location.hash)?.[1];
   hideError();
+  byId("details").close();
   if (!id) {
     running?.abort();
     beginning();
     return;
   }
   if (answer?.id === id && !byId("answer").hidden) return;
-  image = given.get(id) ?? null;
+  const open = (found) => {
+    adopt(asked(found));
+    show(found, given.get(id)?.image ?? null, true);
+  };
+  running?.abort(); // an answer that is under way would take the place of this one
+  wanted = null;
   if (answers.has(id)) {
-    adopt(answers.get(id));
-    show(answers.get(id), true);
+    open(answers.get(id));
     return;
   }
   const signal = begin("Fetching the answer");
@@ -68,23 +93,23 @@ async function follow() {
     const found = await kept(id, signal);
     remember(found);
     await findNear(found, () => lookAgain(found));
-    if (signal.aborted) return;
-    adopt(found);
-    show(found, true);
+    if (!signal.aborted) open(found);
   } catch (error) {
     const gone = new Problem(
       "This answer is no longer kept.",
       "The service keeps the latest answers only. Give the image again to get it anew.",
       404,
     );
-    failed(error.status === 404 ? gone : error, error.status === 404 ? null : follow, signal);
-    if (signal === running?.signal) beginning();
+    if (failed(error.status === 404 ? gone : error, error.status === 404 ? null : follow, signal)) {
+      beginning();
+    }
   } finally {
     finish(signal);
   }
 }
 
 function remember(found) {
+  learn(found);
   answers.delete(found.id);
   answers.set(found.id, found);
   // An image of a few megabytes stays with each: only the latest are kept.
@@ -114,11 +139,12 @@ function finish(signal) {
   byId("result").setAttribute("aria-busy", "false");
 }
 
+/** Says what went wrong; true unless it went wrong with what nobody waits for any more. */
 function failed(error, again, signal) {
-  if (error.name === "AbortError" || (signal && signal !== running?.signal)) return;
+  if (error.name === "AbortError" || (signal && signal !== running?.signal)) return false;
   const words = error instanceof Problem ? error : new Problem("That did not work.", error.message);
   // The same again can only help where the service, not the image, was the matter.
-  const helps = again && (words.status === 0 || words.status >= 429 || words.status === 401);
+  const helps = again && (words.passing || words.status === 0 || words.status >= 429 || words.status === 401);
   const button = helps ? h("button", { type: "button", onclick: again }, "Try again") : null;
   byId("error").replaceChildren(
     h("div", {},
@@ -130,6 +156,7 @@ function failed(error, again, signal) {
   );
   byId("error").hidden = false;
   byId("error").scrollIntoView({ block: "nearest" });
+  return true;
 }
 
 function hideError() {
@@ -142,14 +169,17 @@ function hideError() {
 function beginning() {
   answer = null;
   image = null;
+  wanted = null;
   document.title = "attrib: who influenced this image?";
   byId("answer").hidden = true;
   byId("another").hidden = true;
   byId("intake").hidden = false;
 }
 
-function show(found, fresh) {
+function show(found, from, fresh) {
   answer = found;
+  image = from;
+  wanted = null;
   const frozen = image === null;
   const filter = frozen ? null : addFilter;
   const name = lastPart(found.query) || "the image";
@@ -165,7 +195,8 @@ function show(found, fresh) {
   showImages();
   const first = found.rows[0];
   const top = first ? ` Most influential: ${title(first)} by ${creators(first)}, ${percent(first.influence)}.` : "";
-  announce(`${byId("headline").textContent} ${byId("summary").textContent}${top}`);
+  const unmatched = byId("unmatched").hidden ? "" : ` ${byId("unmatched").innerText}`;
+  announce(`${byId("headline").textContent} ${byId("summary").textContent}${top}${unmatched}`);
   if (fresh) {
     scrollTo({ top: 0 });
     byId("headline").focus({ preventScroll: true });
@@ -194,8 +225,17 @@ function showQuery(found, name) {
   byId("query-name").textContent = name;
   if (shownFile) URL.revokeObjectURL(shownFile);
   shownFile = image?.file ? URL.createObjectURL(image.file) : null;
-  const fromService = () => showImage(picture, `/v1/attributions/${encodeURIComponent(found.id)}/query`);
-  picture.onerror = shownFile ? () => ((picture.onerror = null), fromService()) : null;
+  const seen = (is) => {
+    picture.hidden = !is;
+    byId("query-none").hidden = is;
+  };
+  const fromService = () => {
+    picture.onerror = () => seen(false); // it was asked for with features, say
+    showImage(picture, `/v1/attributions/${encodeURIComponent(found.id)}/query`);
+  };
+  seen(true);
+  // A format that the service reads and this browser does not: the service's copy is a PNG or JPEG.
+  picture.onerror = fromService;
   if (shownFile) picture.src = shownFile;
   else fromService();
 }
@@ -264,7 +304,9 @@ function readyTools() {
 
 async function showCollection() {
   try {
-    byId("collection").textContent = images((await json("/v1/info")).images);
+    const info = await json("/v1/info");
+    mostBytes = info.limits?.max_bytes ?? 0;
+    byId("collection").textContent = images(info.images);
   } catch {
     // Said with the first answer instead.
   }
@@ -279,12 +321,14 @@ readyNear(() => {
   showImages();
   announce(byId("near-count").textContent);
 });
-readySettings(() => ask(false));
+readyPlaces();
+readySettings(askAnew);
 readyShares((field) => {
   settings.groupBy = field;
-  if (answer?.group_by !== field) ask(false);
+  if (answer?.group_by !== field || wanted) askAnew();
 });
-readyIntake(take, (error) => failed(error, null));
+readyIntake(take, (error) => failed(error, null), () => mostBytes);
+byId("give-again").addEventListener("click", () => byId("file").click());
 byId("view-wall").addEventListener("click", () => view(false));
 byId("view-table").addEventListener("click", () => view(true));
 byId("method-title").tabIndex = -1;

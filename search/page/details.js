@@ -73,7 +73,8 @@ function identity(row, fact) {
 function member(row, owners, number, only) {
   const facts = h("dl", { class: "facts" });
   identity(row, (name, value) => facts.append(h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-  const image = h("img", { alt: "" });
+  const image = row.thumbnail ? h("img", { alt: "" }) : h("span", { class: "no-picture" });
+  image.addEventListener("error", () => image.replaceWith(h("span", { class: "no-picture" })));
   if (row.thumbnail) showImage(image, row.thumbnail);
   return h(
     "section",

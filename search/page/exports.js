@@ -3,7 +3,7 @@
 import { showImage } from "./api.js";
 import { h } from "./dom.js";
 import { tilesOf } from "./treemap.js";
-import { clean, count, creators, images, lastPart, percent } from "./words.js";
+import { FIELDS, clean, count, creators, images, lastPart, percent } from "./words.js";
 
 const COLUMNS = ["rank", "influence", "influence_low", "influence_high", "similarity", "key"];
 COLUMNS.push("dataset", "creator", "licence", "caption", "url", "sha256", "copies");
@@ -100,6 +100,11 @@ export async function drawPicture(answer, query) {
     left, 106, width - left - margin, font(20), "#3c4248");
   write(pen, `${answer.method}, ${images(answer.population)}, model ${clean(answer.model)}`,
     left, 138, width - left - margin, font(17), "#5a6169");
+  const only = Object.entries(answer.where).map(([field, names]) =>
+    `${FIELDS[field] ?? field} ${names.map((name) => clean(name, 200)).join(" or ")}`);
+  if (only.length > 0) {
+    write(pen, `Shown only: ${only.join("; ")}`, left, 168, width - left - margin, font(17), "#1c1f23");
+  }
 
   const inner = width - 2 * margin;
   const tiles = tilesOf(answer.rows, answer.remaining, inner, wall, 36);

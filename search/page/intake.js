@@ -2,22 +2,23 @@
 
 import { Problem, json, request, showImage } from "./api.js";
 import { byId, h } from "./dom.js";
+import { unfit } from "./problems.js";
 import { clean, count } from "./words.js";
 
 const FIRST = 12;
 
-/** `take({file} or {url})` is called with what was given, `fail(error)` with what was wrong. */
-export function readyIntake(take, fail) {
+/**
+ * `take({file} or {url})` is called with what was given, `fail(error)` with what was wrong;
+ * `most()` is how many bytes an image may have, or 0 where that is not known (yet).
+ */
+export function readyIntake(take, fail, most) {
   const picked = (files) => {
     if (files.length > 1) {
       fail(new Problem("One image at a time.", "The page takes one image; attrib query takes many."));
     } else if (files.length === 1) {
-      const [file] = files;
-      if (file.type && !file.type.startsWith("image/")) {
-        fail(new Problem("That is not an image.", `${clean(file.name)} is ${clean(file.type)}; give a PNG, JPEG or WebP file.`));
-      } else if (file.size === 0) {
-        fail(new Problem("That file is empty.", "Give a PNG, JPEG or WebP file."));
-      } else take({ file });
+      const why = unfit(files[0], most());
+      if (why) fail(new Problem(...why));
+      else take({ file: files[0] });
     }
   };
 
@@ -117,6 +118,7 @@ const evenly = (items, number) =>
 
 function thumbnail(example, take, fail) {
   const image = h("img", { alt: "", loading: "lazy", width: "64", height: "64" });
+  image.addEventListener("error", () => image.remove()); // what is left is empty, not broken
   showImage(image, example.url);
   const choose = async () => {
     try {

@@ -5,8 +5,9 @@ import { copies, creators, percent, range, title, unknown, clean } from "./words
 
 export function showTable(answer, open) {
   const estimated = answer.method === "estimated";
-  const heads = ["#", "Influence", ...(estimated ? ["95 % range"] : []), "Similarity"];
-  heads.push("Training image", "Creator", "Licence", "Copies");
+  // What a rights-holder looks for first: on a phone the rest is scrolled to.
+  const heads = ["#", "Influence", ...(estimated ? ["95 % range"] : [])];
+  heads.push("Training image", "Creator", "Licence", "Similarity", "Copies");
   const line = (row) =>
     h(
       "tr",
@@ -14,7 +15,6 @@ export function showTable(answer, open) {
       h("td", { class: "number" }, String(row.rank)),
       h("td", { class: "number" }, percent(row.influence)),
       estimated ? h("td", { class: "number" }, range(row.interval) || "-") : null,
-      h("td", { class: "number" }, row.similarity.toFixed(3)),
       h(
         "th",
         { scope: "row" },
@@ -22,6 +22,7 @@ export function showTable(answer, open) {
       ),
       h("td", {}, h("bdi", {}, creators(row))),
       h("td", {}, h("bdi", {}, clean(row.owners[0].licence) || unknown("licence"))),
+      h("td", { class: "number" }, row.similarity.toFixed(3)),
       h("td", { class: "number" }, row.members ? copies(row) : String(row.owners.length)),
     );
   const last = h(
@@ -30,8 +31,7 @@ export function showTable(answer, open) {
     h("td"),
     h("td", { class: "number" }, percent(answer.remaining)),
     estimated ? h("td", { class: "number" }, range(answer.remaining_interval) || "-") : null,
-    h("td"),
-    h("th", { scope: "row", colspan: "4" }, "remaining influence: training images not shown"),
+    h("th", { scope: "row", colspan: "5" }, "remaining influence: training images not shown"),
   );
   byId("table-view").replaceChildren(
     h(

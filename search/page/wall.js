@@ -18,10 +18,14 @@ let view = { from: 0, alone: false };
 const back = []; // the views that this one was entered from
 let open = () => {};
 const pictures = new Map(); // path of a thumbnail -> <img>, so that laying out anew loads nothing
+const missing = new Set(); // paths of thumbnails that could not be had
 
 /** Shows the answer; `onOpen(row)` is called for the training image that is chosen. */
 export function showWall(next, onOpen) {
-  if (answer?.id !== next.id) pictures.clear();
+  if (answer?.id !== next.id) {
+    pictures.clear();
+    missing.clear();
+  }
   answer = next;
   open = onOpen;
   view = { from: 0, alone: false };
@@ -92,6 +96,8 @@ function leave() {
   choose(byId("wall").querySelector(entered) ?? byId("wall").querySelector(".tile"));
 }
 
+const fits = ({ width, height }, least) => width >= least.width && height >= least.height;
+
 function button(tile) {
   const box = snapped(tile.box);
   const made = h("button", { type: "button", class: `tile ${tile.kind}`, tabindex: "-1" });
@@ -102,30 +108,29 @@ function button(tile) {
     height: `${box.height}px`,
   });
   made.dataset.influence = tile.influence;
-  const fits = (least) => box.width >= least.width && box.height >= least.height;
-  const label = fits(LABEL) ? h("span", { class: "share" }, percent(tile.influence)) : null;
+  const label = fits(box, LABEL) ? h("span", { class: "share" }, percent(tile.influence)) : null;
   if (tile.kind === "row") {
     const { row } = tile;
     made.dataset.rank = row.rank;
     made.setAttribute("aria-label", inWords(row));
-    const shown = picture(row, fits(NAME));
+    const shown = picture(row, fits(box, NAME));
     const whole = Math.min(box.width, box.height) >= WHOLE;
     shown.classList.toggle("whole", whole);
     made.append(shown);
-    if (row.owners.length > 1 && fits(LABEL)) {
+    if (row.owners.length > 1 && fits(box, LABEL)) {
       const number = row.members ? `≈ ${count(row.members.length)}` : `× ${count(row.owners.length)}`;
       made.append(h("span", { class: "copies" }, number));
     }
-    if (fits(NAME)) made.append(h("span", { class: "who" }, creators(row)));
+    if (fits(box, NAME)) made.append(h("span", { class: "who" }, creators(row)));
     made.addEventListener("click", () => open(row));
   } else if (tile.kind === "folded") {
     const words = `${images(tile.rows.length, "smaller image")}`;
     made.setAttribute("aria-label", `${words}, ${percent(tile.influence)} together. Enlarge them.`);
-    if (fits(LABEL)) made.append(h("span", { class: "count" }, `+ ${count(tile.rows.length)}`));
+    if (fits(box, LABEL)) made.append(h("span", { class: "count" }, `+ ${count(tile.rows.length)}`));
     made.addEventListener("click", () => enter(tile.rows[0]));
   } else {
     made.setAttribute("aria-label", `Remaining influence, not shown: ${percent(tile.influence)}`);
-    if (fits(NAME)) made.append(h("span", { class: "count" }, "remaining"));
+    if (fits(box, NAME)) made.append(h("span", { class: "count" }, "remaining"));
     made.addEventListener("click", () => {
       byId("method").scrollIntoView({ block: "nearest" });
       byId("method-title").focus();
@@ -139,12 +144,16 @@ function button(tile) {
 
 /** The thumbnail, or what stands for it: never an image of another host. */
 function picture(row, named) {
-  if (!row.thumbnail) return noPicture(row, named);
+  if (!row.thumbnail || missing.has(row.thumbnail)) return noPicture(row, named);
   let image = pictures.get(row.thumbnail);
   if (!image) {
     // Low, so that another question does not queue behind hundreds of these.
     image = h("img", { alt: "", decoding: "async", draggable: "false", fetchpriority: "low" });
-    image.addEventListener("error", () => image.replaceWith(noPicture(row, named)));
+    image.addEventListener("error", () => {
+      missing.add(row.thumbnail);
+      const where = image.closest(".tile"); // as wide as it is now, not when it was asked for
+      if (where) image.replaceWith(noPicture(row, fits(where.getBoundingClientRect(), NAME)));
+    });
     pictures.set(row.thumbnail, image);
     showImage(image, row.thumbnail);
   }
@@ -163,7 +172,8 @@ function inWords(row) {
 function tell(tile) {
   const readout = byId("readout");
   if (!tile) {
-    readout.replaceChildren(h("span", { class: "hint" }, "Point at an image, or choose one."));
+    const hint = answer.rows.length > 0 ? "Point at an image, or choose one." : "";
+    readout.replaceChildren(h("span", { class: "hint" }, hint));
   } else if (tile.kind === "row") {
     const { row } = tile;
     const span = answer.method === "estimated" ? range(row.interval) : "";

@@ -28,6 +28,9 @@ export function range([low, high]) {
   return ends[0] === ends[1] ? "" : `${ends[0]} to ${ends[1]}`;
 }
 
+/** Bytes as "32 MiB", the limit's own unit. */
+export const size = (bytes) => `${(bytes / 2 ** 20).toFixed(1).replace(/\.0$/, "")} MiB`;
+
 export const count = (number) => Number(number).toLocaleString("en");
 
 export const images = (number, kind = "training image") =>

@@ -90,6 +90,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """Where states of the page are drawn to: kept where ATTRIB_SCREENSHOTS names a folder."""
+    folder = Path(os.environ.get("ATTRIB_SCREENSHOTS", tmp_path)).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
 def seen() -> Seen:
     return Seen()
 

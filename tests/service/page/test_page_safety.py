@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -88,6 +90,16 @@ def test_policy_is_strict_and_the_page_keeps_to_it(page: Page, service: str) -> 
     assert " onclick=" not in index
 
 
+def test_the_page_weighs_what_the_documentation_says() -> None:
+    text = (PAGE.parents[1] / "docs" / "service.md").read_text()
+    said = re.search(r"(\d+) kB in all \((\d+) kB compressed\)", text)
+    assert said is not None
+    files = [file.read_bytes() for file in PAGE.iterdir() if file.is_file()]
+    whole = sum(map(len, files))
+    sent = sum(len(gzip.compress(file, 9, mtime=0)) for file in files)
+    assert [round(whole / 1000), round(sent / 1000)] == [int(size) for size in said.groups()]
+
+
 def test_csv_json_and_picture(answered: Page, tmp_path: Path) -> None:
     answered.click("#copy-json")
     expect(answered.locator("#copy-json")).to_have_text("Copied")
@@ -111,6 +123,21 @@ def test_csv_json_and_picture(answered: Page, tmp_path: Path) -> None:
         colours = picture.convert("RGB").resize((160, 118)).getcolors(20_000)
         assert colours is not None
         assert len(colours) > 200  # thumbnails were drawn, not grey boxes
+
+
+def test_a_picture_of_a_filtered_answer_says_so(answered: Page) -> None:
+    def dark() -> int:
+        with answered.expect_download() as saved:
+            answered.click("#save-picture")
+        with Image.open(saved.value.path()) as picture:
+            line = picture.convert("L").crop((204, 152, 1550, 178))
+        return sum(line.histogram()[:100])
+
+    assert dark() == 0
+    with answered.expect_response("**/v1/attributions"):
+        answered.locator("#shares button.bar-name").nth(1).click()
+    expect(answered.locator("#summary")).to_contain_text("that the filter leaves out")
+    assert dark() > 100
 
 
 def test_no_picture_is_hot_linked(browser: Browser, service: str, generated: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_browser import give
 from playwright.sync_api import Page, expect
 
 TILES = """() => [...document.querySelectorAll("#wall .tile")].map((tile) => {
@@ -250,3 +251,31 @@ def test_picked_dropped_pasted_and_example_images(page: Page, generated: Path) -
         page.locator(".example").first.click()
     expect(page.locator("#headline")).to_have_text(re.compile(r"training images? carr"))
     assert answer.value.status == 200
+
+
+def test_a_thumbnail_that_cannot_be_had_stays_a_name(page: Page, generated: Path) -> None:
+    """However often the wall is laid out anew: never a broken image."""
+    page.route("**/thumbnail", lambda route: route.fulfill(status=404, json={}))
+    give(page, generated)
+    broken = """() => [...document.querySelectorAll("main img")].filter(
+      (image) => image.src && image.complete && image.naturalWidth === 0).length"""
+    tiles = page.locator("#wall .row")
+    expect(page.locator("#wall .no-picture")).to_have_count(tiles.count())
+    for width in (1100, 500, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        expect(page.locator("#wall img")).to_have_count(0)
+        assert page.evaluate(broken) == 0
+        expect(page.locator("#wall .no-picture bdi").first).to_contain_text("flag")
+    page.uncheck("#near")
+    expect(page.locator("#wall img")).to_have_count(0)
+    page.check("#near")
+    page.click("#view-table")
+    page.locator("#table-view tr").filter(has_text="near-equal").locator("button").click()
+    expect(page.locator("#details .member .no-picture")).to_have_count(2)
+    assert page.locator("#details img").count() == 0
+    # Another answer tries again.
+    page.keyboard.press("Escape")
+    page.unroute("**/thumbnail")
+    page.click("#view-wall")
+    page.locator("#k").fill("3")
+    expect(page.locator("#wall img")).to_have_count(5)
