@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,15 @@ from evaluation.dataset.files import (
     write_text,
 )
 from evaluation.dataset.lock import taken
-from ingest.decode import decode
-from ingest.errors import DataFolderError, ImageError, SourceError
+from evaluation.dataset.sheet import REMEDY, damaged, drawn, shown_pairs
+from ingest.errors import DataFolderError, SourceError
 from ingest.item import printable
 
 __all__ = ["write_card"]
 
 _FOLDER = "sheets"
 _SHEETS = 12
-_SHOWN = 8
-_TILE = 96
 _PROBLEMS = 20
-_REMEDY = "the `attrib dataset build` that made it makes it again"
 
 
 def write_card(out: Path) -> Path:
@@ -49,7 +45,7 @@ def write_card(out: Path) -> Path:
         try:
             text, sheets = _made(out)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
-            raise SourceError(f"{out} is damaged: {printable(str(exc))}; {_REMEDY}") from exc
+            raise SourceError(f"{out} is damaged: {printable(str(exc))}; {REMEDY}") from exc
         folder = out / _FOLDER
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise DataFolderError(f"{folder} is not a folder of this dataset; move it away")
@@ -72,21 +68,24 @@ def _made(out: Path) -> tuple[str, dict[str, bytes]]:
             # Its number is that of its name: what it says of itself may be a path.
             records[Path(name).stem] = dict(json.loads(inside(out, name, files).read_bytes()))
         except (OSError, ValueError, TypeError) as exc:
-            raise SourceError(f"{out / name} is damaged: {_why(exc)}; {_REMEDY}") from exc
+            raise damaged(out / name, exc) from exc
     shown = dict(list(records.items())[:_SHEETS])
-    sheets = {number: _sheet(out, record, files) for number, record in shown.items()}
-    titles = [
-        (f"{number}: {record['name']}", f"{_FOLDER}/{number}.png")
-        for number, record in shown.items()
-    ]
-    return _card(manifest, list(records.values()), read_quality(out), titles), sheets
+    sheets = {number: drawn(out, record, files) for number, record in shown.items()}
+    lines = [line for number, record in shown.items() for line in _example(number, record)]
+    return _card(manifest, list(records.values()), read_quality(out), lines), sheets
+
+
+def _example(number: str, record: dict[str, Any]) -> list[str]:
+    name = _plain(f"{number}: {record['name']}")
+    prompts = [_plain(record["prompts"][made]) for made, _ in shown_pairs(record)]
+    return [name, "", f"![{name}]({_FOLDER}/{number}.png)", "", f"*{'; '.join(prompts)}*", ""]
 
 
 def _card(
     manifest: dict[str, Any],
     records: list[dict[str, Any]],
     quality: Check | None,
-    sheets: list[tuple[str, str]],
+    examples: list[str],
 ) -> str:
     settings, generator = manifest["settings"], manifest["generator"]
     custom, sampling = settings["customization"], settings["sampling"]
@@ -103,7 +102,7 @@ def _card(
         "",
         "| | |",
         "|---|---|",
-        f"| generator | {_plain(generator['name'])} {_plain(generator.get('revision', ''))} |",
+        f"| generator | {_generator(generator)} |",
         f"| method | {_plain(custom['method'])}, {custom['steps']:d} steps of "
         f"{custom['batch_size']:d} images, learning rate {custom['rate']:g} |",
         f"| prior preservation | {_priors(records)}, weight {custom['prior_weight']:g} |",
@@ -125,9 +124,14 @@ def _card(
             *(f"- {_plain(why)}" for why in manifest["left_out"]),
             "",
         ]
-    lines += ["## Examples", "", "The exemplar, then what its model made.", ""]
-    for name, path in sheets:
-        lines += [f"{_plain(name)}", "", f"![{_plain(name)}]({path})", ""]
+    lines += [
+        "## Examples",
+        "",
+        "The exemplar, then what its model made; below it what the generator itself made of the "
+        "same words and noise.",
+        "",
+        *examples,
+    ]
     return "\n".join(lines)
 
 
@@ -139,8 +143,9 @@ def _influence(quality: Check | None) -> str:
     if not quality.failed:
         return f"{meant} by construction; a gain over the generator itself was found in each."
     return (
-        f"{meant}. Of {len(quality.failed)} of {len(quality.models)} models that is **not sure**: "
-        "see the table below, and leave them out where it matters."
+        f"{meant}. That this took is **not sure** of {len(quality.failed)} of the "
+        f"{len(quality.models)} models: the table below names them; leave them out where it "
+        "matters."
     )
 
 
@@ -158,7 +163,8 @@ def _quality_lines(quality: Check | None) -> list[str]:
         lines += ["**The dataset is not whole:**", "", *shown, ""]
     lines += [
         f"Similarities are of {_plain(quality.judge)}: of each image to its nearest exemplar, "
-        "beside that of what the generator itself makes of the same words.",
+        "beside that of what the generator itself makes of the same words. The gain is of pairs of "
+        "the same words and noise; with few of them (`--base-images`) its interval is wide.",
         "",
         f"- Mean gain over the generator: {_mean(gains):+.3f}.",
         "- Not surely customized (the interval of the gain is not above 0): "
@@ -200,38 +206,19 @@ def _counted(some: Sequence[ModelQuality], quality: Check) -> str:
     return f"{len(some)} of {len(quality.models)} models" + (f" ({shown})" if named else "")
 
 
-def _sheet(out: Path, record: dict[str, Any], files: Container[str]) -> bytes:
-    """A PNG file, a row of pictures: the first exemplar, a gap, and images of the model."""
-    from PIL import Image, ImageOps
-
-    made = sorted(name for name in record["images"] if name.startswith("synth/"))
-    step = max(1, len(made) // _SHOWN)
-    names = [record["exemplars"][0], *made[::step][:_SHOWN]]
-    sheet = Image.new("RGB", (_TILE * len(names) + _TILE // 4, _TILE), "white")
-    for place, name in enumerate(names):
-        try:
-            image = decode(inside(out, name, files).read_bytes()).image
-        except (ImageError, OSError, ValueError) as exc:
-            shown = printable(str(out / name))
-            raise SourceError(f"{shown} is damaged: {_why(exc)}; {_REMEDY}") from exc
-        tile = ImageOps.contain(image, (_TILE, _TILE), Image.Resampling.LANCZOS)
-        left = place * _TILE + (_TILE // 4 if place else 0)
-        sheet.paste(tile, (left + (_TILE - tile.width) // 2, (_TILE - tile.height) // 2))
-    file = io.BytesIO()
-    sheet.save(file, "PNG")
-    return file.getvalue()
-
-
-def _why(exc: Exception) -> str:
-    return printable((exc.strerror if isinstance(exc, OSError) else None) or str(exc))
-
-
 def _plain(text: object) -> str:
     """Names are hostile text: nothing in them may be Markdown or HTML."""
     shown = "".join(c if c.isprintable() else " " for c in printable(str(text)))
     shown = " ".join(shown.split())
     escaped = re.sub(r"([\\`*_{}\[\]<>#|!&~:@$])", r"\\\1", shown)
     return re.sub(r"(?i)(www)\.", r"\1\\.", escaped)
+
+
+def _generator(named: dict[str, str]) -> str:
+    parts = [named["name"], named.get("revision", "")]
+    if digest := named.get("sha256", ""):
+        parts.append(f"(SHA-256 of its files {digest[:12]})")
+    return _plain(" ".join(part for part in parts if part))
 
 
 def _captions(asked: dict[str, str] | None) -> list[str]:
