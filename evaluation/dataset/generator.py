@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -314,12 +315,11 @@ def load_generator(
         raise ModelError(f"no such folder: {name}")
     parts = {"safety_checker": None, "use_safetensors": True}
     try:
-        index = DiffusionPipeline.load_config(name, revision=revision)
+        with _quiet_hub():
+            index = DiffusionPipeline.load_config(name, revision=revision)
         check_kind(index, name)
         if not folder.is_dir():
-            with warnings.catch_warnings():
-                # Of diffusers' own call of the hub's library, which no user can change.
-                warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")
+            with _quiet_hub():
                 folder = Path(DiffusionPipeline.download(name, revision=revision, **parts))
         check_weights(name, weight_bytes(folder), torch.device(device))
         with out_of_memory("take a smaller generator"):
@@ -350,6 +350,14 @@ def load_generator(
             return made(pipe, name, device, half=half, adapters_only=adapters_only)
     except RuntimeError as exc:
         raise RunError(f"cannot put {name} on {device}: {_first_line(exc)}") from exc
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Without the warning of how diffusers itself calls the hub: no user can change that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `local_dir_use_symlinks` argument")
+        yield
 
 
 def _first_line(exc: BaseException) -> str:

@@ -141,6 +141,7 @@ def test_a_summary_of_another_collection(
     report: Path, verified: Verifies, path: tuple[str, ...], value: object, fault: str
 ) -> None:
     alter_summary(report, setting(*path, value=value))
+    follow(report)
     assert failing(verified())["summary"].startswith(
         f"summary.json is not of this collection: {fault}"
     )

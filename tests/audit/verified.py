@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ingested import draw, images
 from made_drawings import drawing
 
 from search.audit.finished import image_batches, read_table
+from search.audit.flags import Thresholds, flags_in_words
 from search.audit.manifest import write_manifest
 from search.audit.report import write_report
 from search.audit.resampling import SEED
@@ -99,6 +101,14 @@ def follow(report: Path) -> None:
             known = [line for line in lines if line["kind"] == "known"]
             field["values"] = sum(line["field"] == field["field"] for line in known)
         summary["gallery"]["inputs_sha256"] = totals.inputs
+        settings = summary["settings"]
+        flags = flags_in_words(
+            Thresholds(**settings["thresholds"]), summary["model"]["name"], settings["copy_model"]
+        )
+        for name, flag in flags.items():
+            told = asdict(flag)
+            del told["name"]
+            summary["flags"][name] = told
 
     alter_summary(report, tell)
     write_report(report, lambda key: None, lambda ids: [None] * len(ids))
