@@ -39,8 +39,9 @@ __all__ = ["Connected", "connect"]
 
 T = TypeVar("T")
 
-_TRIES = 6
-_LONGEST_PAUSE_S = 30.0
+_PATIENCE_S = 30.0
+_LONGEST_PAUSE_S = 4.0
+"""Unless the service asks for more."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BATCH = 64
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
@@ -62,8 +63,8 @@ class _NoSuchImageError(RunError):
 class Connected:
     """A service that is asked over HTTP. Close it, or use it as a context manager.
 
-    A service that is busy, loading or just being started again is asked again, for up to about
-    half a minute; a question changes nothing, and so does a takedown done twice.
+    A service that is busy, loading or just being started again is asked again, until about half
+    a minute has passed; a question changes nothing, and so does a takedown done twice.
     """
 
     def __init__(self, url: str, key: str = "", *, timeout_s: float = 60.0) -> None:
@@ -131,7 +132,8 @@ class Connected:
         }
         answers: list[Attribution] = []
         for part in _parts([self.load(image) for image in images]):
-            answers += self._again(partial(self._ask, part, settings))
+            of_part = names[len(answers) : len(answers) + len(part)]
+            answers += self._again(partial(self._ask, part, of_part, settings))
         return [replace(answer, query=name) for answer, name in zip(answers, names, strict=True)]
 
     @staticmethod
@@ -220,12 +222,26 @@ class Connected:
     def __repr__(self) -> str:
         return f"<attrib service {self.url!r}>"
 
-    def _ask(self, images: Sequence[bytes], settings: Mapping[str, Any]) -> list[Attribution]:
+    def _ask(
+        self, images: Sequence[bytes], names: Sequence[str], settings: Mapping[str, Any]
+    ) -> list[Attribution]:
+        answers: list[Attribution] = []
+        try:
+            self._add(answers, images, settings)
+        except ImageError as exc:
+            detail = ": ".join(filter(None, (names[len(answers)], exc.detail)))
+            raise ImageError(exc.reason, detail) from exc
+        return answers
+
+    def _add(
+        self, answers: list[Attribution], images: Sequence[bytes], settings: Mapping[str, Any]
+    ) -> None:
+        """Add the answers to images, one by one as they come."""
         files = [("image", (f"image {i}", data)) for i, data in enumerate(images)]
         if len(files) == 1:
             with self._sent("POST", "/v1/attributions", data=settings, files=files) as response:
-                return [Attribution.from_dict(json.loads(response.read()))]
-        answers = []
+                answers.append(Attribution.from_dict(json.loads(response.read())))
+            return
         with self._sent("POST", "/v1/attributions:batch", data=settings, files=files) as response:
             for line in response.iter_lines():
                 body = json.loads(line)
@@ -234,7 +250,6 @@ class Connected:
                 answers.append(Attribution.from_dict(body))
         if len(answers) != len(files):
             raise _AgainError(f"{self.url} broke off its answer")
-        return answers
 
     def _take_down(
         self, keys: Sequence[str], where: Mapping[str, Sequence[str]] | None, *, dry_run: bool
@@ -262,10 +277,10 @@ class Connected:
 
     @staticmethod
     def _again(ask: Callable[[], T]) -> T:
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+        from tenacity import Retrying, retry_if_exception_type
 
         tries = Retrying(
-            stop=stop_after_attempt(_TRIES),
+            stop=lambda state: _spent_s(state) >= _PATIENCE_S,
             wait=_pause_s,
             retry=retry_if_exception_type(_AgainError),
             reraise=True,
@@ -365,8 +380,13 @@ def _parts(images: Sequence[bytes]) -> Iterator[list[bytes]]:
 def _pause_s(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.pause_s if isinstance(error, _AgainError) else None
-    doubling = 0.25 * 2.0 ** (state.attempt_number - 1)
-    return float(min(asked if asked is not None else doubling, _LONGEST_PAUSE_S))
+    doubling = min(0.25 * 2.0 ** min(state.attempt_number - 1, 9), _LONGEST_PAUSE_S)
+    left = max(_PATIENCE_S - _spent_s(state), 0.0)  # one last try at the end of it
+    return min(max(asked or 0.0, doubling), left)
+
+
+def _spent_s(state: RetryCallState) -> float:
+    return max(state.seconds_since_start or 0.0, state.idle_for)
 
 
 def _error(problem: Mapping[str, Any], retry_after: str) -> AttribError:

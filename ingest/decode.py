@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ingest.decode_hidden import Size, hidden_sizes, icon_sizes
 from ingest.errors import ImageError, RejectReason
 from ingest.formats import PILLOW_FORMATS, ends_early, looks_like
 from ingest.pixels import to_rgb
@@ -72,8 +74,19 @@ class Decoded:
     format: str
 
 
-def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Decoded:
+def decode(
+    data: bytes,
+    limits: DecodeLimits = DecodeLimits(),
+    *,
+    before: Callable[[int], object] = lambda pixels: None,
+) -> Decoded:
     """Decode the bytes of one image file. Safe to call from many threads.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+        before: called with the number of pixels just before they are decoded, which takes memory;
+            it may wait.
 
     Raises:
         ImageError: for everything that can be wrong with the bytes; its `reason` says what.
@@ -86,11 +99,16 @@ def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Decoded:
         )
     _silence_pillow()
     try:
+        icon = icon_sizes(data)
+        if icon:
+            before(_check_sizes(icon, limits))
         with Image.open(BytesIO(data), formats=_FORMATS) as opened:
-            _check_pixels(opened, limits)
+            pixels = _check_sizes([opened.size, *hidden_sizes(opened, data)], limits)
+            if not icon:
+                before(pixels)
             opened.load()
             # Again: a frame may be larger than the canvas that the header announced.
-            _check_pixels(opened, limits)
+            _check_size(*opened.size, limits)
             rgb = _upright(to_rgb(opened), _orientation(opened))
             return Decoded(rgb, rgb.width, rgb.height, opened.format or "unknown")
     except ImageError:
@@ -103,8 +121,14 @@ def decode(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Decoded:
         raise _broken(data, exc) from exc
 
 
-def _check_pixels(image: Image.Image, limits: DecodeLimits) -> None:
-    width, height = image.size
+def _check_sizes(sizes: Sequence[Size], limits: DecodeLimits) -> int:
+    """The pixels of the largest of them, checked."""
+    for width, height in sizes:
+        _check_size(width, height, limits)
+    return max(width * height for width, height in sizes)
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
     if not width or not height:
         raise ImageError(RejectReason.BROKEN, f"{width} x {height} pixels")
     if width * height > limits.max_pixels:

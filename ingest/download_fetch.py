@@ -218,13 +218,15 @@ def checked_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
         raise ImageError(RejectReason.BAD_URL, f"{len(text)} characters")
     try:
         url = httpx.URL(text) if base is None else base.join(text)
-        host = url.host
+        host, port = url.host, url.port
     except (httpx.InvalidURL, ValueError, UnicodeError) as exc:
         raise ImageError(RejectReason.BAD_URL, str(exc)) from exc
     if url.scheme not in ("http", "https"):
         raise ImageError(RejectReason.BAD_URL, f"scheme {url.scheme[:20] or 'missing'}")
     if not host:
         raise ImageError(RejectReason.BAD_URL, "no host")
+    if port is not None and not 0 < port < 65536:
+        raise ImageError(RejectReason.BAD_URL, f"port {port}")
     if url.userinfo:
         raise ImageError(RejectReason.BAD_URL, "holds a user name or password")
     return url

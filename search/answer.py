@@ -103,6 +103,8 @@ class Attribution:
         population: training images in the collection, less those of `without`.
         k: rows asked for.
         mass: the rows end with the one at which their influence reaches this; None for all `k`.
+        exact: whether comparing with every training image was asked for; `method` says what was
+            done.
         groups: of `group_by`, over the whole support where it was fetched whole (always where
             `method` is `complete`), else over the nearest ones that were; the rest is in
             `groups_remaining`.
@@ -130,6 +132,7 @@ class Attribution:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     without: Mapping[str, Sequence[str]] = field(default_factory=dict)
     mass: float | None = None
+    exact: bool = False
     group_by: str = ""
     groups: tuple[Group, ...] = ()
     groups_remaining: float = 0.0
@@ -151,6 +154,7 @@ class Attribution:
         given = {name: body[name] for name in _PLAIN}
         return cls(
             **given,
+            exact=bool(body.get("exact", False)),  # older services do not say
             rows=tuple(
                 Row(
                     **{name: row[name] for name in _PLAIN_OF_ROW},

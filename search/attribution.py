@@ -25,7 +25,7 @@ from search.checks import check_mass
 from search.chosen import filter_in_words, matches
 from search.fold import PayloadReader, fold_support, until
 from search.fold_arrays import fold_arrays
-from search.groups import groups_of
+from search.groups import check_field, groups_of
 from search.index import INDEXED_FIELDS, Features, Index, IndexInfo, Payload, Where
 from search.others import Others, Searched
 from search.records import Records
@@ -134,7 +134,7 @@ class Attributor:
         Raises:
             EmptyQueryError: k is below 1.
             UsageError: features that are not finite or not normalised, a field that is not
-                indexed in a filter, or a `mass` that is no share.
+                indexed in a filter or that no training image has, or a `mass` that is no share.
             ModelMismatchError: features of another length than the collection's.
             RunError: the collection is empty; NothingLeftError where `without` is all of it.
             IndexFailedError: the engine failed.
@@ -275,6 +275,7 @@ class Attributor:
         groups: tuple[Group, ...] = ()
         if group_by:
             payloads = reader.read(range(len(source.ids)), fields)
+            check_field(self._index, payloads.values(), group_by)
             groups = groups_of(source, payloads, group_by, where, total)
         low, high = share_of(weight, total)
         return Attribution(
@@ -289,6 +290,7 @@ class Attributor:
             population=population,
             k=asked.k,
             mass=asked.mass,
+            exact=asked.exact,
             model=self._model_name,
             fingerprint=self._fingerprint,
             calibrator=_calibrator_record(self._calibrator),

@@ -265,7 +265,8 @@ def _check_there(root: Path) -> None:
 
 
 def _take(root: Path, wait_s: float) -> FileLock:
-    lock = FileLock(root / "lock", timeout=wait_s)
+    # Whichever thread opened the folder, any may close it: a service loads in one of its own.
+    lock = FileLock(root / "lock", timeout=wait_s, thread_local=False)
     with writing(root):
         try:
             lock.acquire(poll_interval=0.05)

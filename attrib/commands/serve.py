@@ -47,6 +47,14 @@ def serve(
     timeout: Annotated[
         float, typer.Option(min=0.1, max=3600, help="Seconds that an answer may take.")
     ] = 30.0,
+    show_paths: Annotated[
+        bool,
+        typer.Option(
+            "--show-paths",
+            help="Tell everyone who may read the absolute paths of training images, not only those "
+            "with a write key.",
+        ),
+    ] = False,
 ) -> None:
     """Answer over HTTP, with a page to drop images on, until stopped.
 
@@ -60,9 +68,11 @@ def serve(
 
     from embed.registry import find_model
     from search.service.frame import JsonLines
+    from search.service.memory import give_back_memory
     from search.service.server import Service
     from search.service.settings import ServiceSettings, access_from
 
+    give_back_memory()
     settings = ServiceSettings(
         host=host,
         port=port,
@@ -70,6 +80,7 @@ def serve(
         access=access_from(os.environ),
         max_in_flight=max_in_flight,
         timeout_s=timeout,
+        show_paths=show_paths,
     )
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())

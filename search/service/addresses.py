@@ -6,6 +6,7 @@ from ingest.decode import DecodeLimits
 from ingest.download_address import SystemResolver
 from ingest.download_fetch import Fetcher
 from ingest.download_settings import DownloadSettings
+from ingest.errors import ImageError, RejectReason
 
 __all__ = ["Addresses"]
 
@@ -36,7 +37,13 @@ class Addresses:
         Raises:
             ImageError: they cannot be had; why.
         """
-        return (await self._fetcher.fetch(url)).data
+        try:
+            return (await self._fetcher.fetch(url)).data
+        except ImageError as exc:
+            if exc.reason is not RejectReason.FORBIDDEN_ADDRESS:
+                raise
+            # Which address a name has here is what an asker from outside is not to learn.
+            raise ImageError(exc.reason, "only those of the public internet are fetched") from exc
 
     async def close(self) -> None:
         """Close all connections."""

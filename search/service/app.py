@@ -17,6 +17,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from ingest.errors import AttribError
 from search.service.addresses import Addresses
 from search.service.engine import Engine
+from search.service.examples import OF_ROUTES
 from search.service.files import example_images, page_files
 from search.service.frame import Frame
 from search.service.metrics import Metrics
@@ -25,7 +26,7 @@ from search.service.routes_answers import answer_routes
 from search.service.routes_images import image_routes
 from search.service.routes_near_equal import near_equal_routes
 from search.service.routes_page import page_routes
-from search.service.schemas import problem_schema
+from search.service.schemas import further_schemas
 from search.service.settings import ServiceSettings
 from search.service.state import State
 
@@ -109,7 +110,7 @@ async def _watch(state: State) -> None:
         await asyncio.sleep(_WATCH_S)
         try:
             if await state.engine.run(state.engine.notice):
-                state.kept.clear()
+                state.forget()
         except AttribError as exc:
             _log.warning("cannot see what is written to the data folder", exc_info=exc)
 
@@ -121,7 +122,8 @@ def _complete(app: FastAPI, *, is_open: bool) -> None:
     def openapi() -> dict[str, Any]:
         document = made()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {}).setdefault("ProblemModel", problem_schema())
+        for name, schema in further_schemas().items():
+            components.setdefault("schemas", {}).setdefault(name, schema)
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -135,6 +137,9 @@ def _complete(app: FastAPI, *, is_open: bool) -> None:
         keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
         document["security"] = [{}, *keys] if is_open else keys
         paths = document["paths"]
+        for (path, method), example in OF_ROUTES.items():  # here: FastAPI leaves out what is null
+            answer = paths[path][method]["responses"]["200"]
+            answer["content"]["application/json"]["example"] = example
         for path in ("/healthz", "/readyz"):
             paths[path]["get"]["security"] = [{}]
         paths["/v1/images"]["delete"]["security"] = keys

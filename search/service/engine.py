@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -26,68 +25,29 @@ from embed.model import AttributionModel
 from embed.shard_files import exists
 from embed.shards import read_thumbnails, shard_paths
 from ingest.decode import decode
-from ingest.errors import DataFolderBusyError, UsageError
-from search.answer import Attribution
+from ingest.errors import AttribError, DataFolderBusyError, UsageError
 from search.attribution import Attributor
 from search.collection import Collection
 from search.index import Payload, Where
 from search.removal import take_down
+from search.service.asked import Asked, Filter, Found, QueryImage, Wanted
 from search.service.batching import Batcher
 from search.service.clocked import Clock, clocked
+from search.service.contents import contents_of
 from search.service.kept import Kept
 from search.service.metrics import Metrics
 from search.service.problems import Problem
 from search.service.query_picture import QueryPicture
 from search.service.settings import ServiceSettings
+from search.service.turns import Turns
 
-__all__ = ["Asked", "Engine", "Filter", "QueryImage", "Wanted"]
+__all__ = ["Engine"]
 
 T = TypeVar("T")
 
 _THUMBNAIL_CACHE_BYTES = 32 * 1024 * 1024
 
-
-Filter: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
-"""Fields and their values, as `search.index.Where`, to be compared."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an answer is to contain."""
-
-    k: int = 50
-    mass: float | None = None
-    where: Filter = ()
-    without: Filter = ()
-    group_by: str = ""
-    exact: bool = False
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One query that is ready for the index. features: (dim,)."""
-
-    features: NDArray[np.float32]
-    name: str
-    wanted: Wanted
-
-
-_Question: TypeAlias = tuple[Asked, Callable[[Attribution], Any]]
-
-
-@dataclass(frozen=True)
-class QueryImage:
-    """A generated image after decoding.
-
-    Attributes:
-        pixels: uint8 (crop, crop, 3), as the backbone takes it.
-        digest: SHA-256 of its file.
-        picture: to look at behind a link.
-    """
-
-    pixels: NDArray[np.uint8]
-    digest: bytes
-    picture: QueryPicture
+_Question: TypeAlias = tuple[Asked, Callable[[Found], Any]]
 
 
 class Engine:
@@ -118,6 +78,8 @@ class Engine:
         # Takedowns and searches take turns: an answer must not lose a training image half-way.
         self._index_turn = threading.Lock()
         self._mark = (0, 0)
+        self._contents = ""
+        self._pixels = Turns(settings.max_pixels_in_flight)
         self._thumbnails: Kept[bytes] = Kept(_THUMBNAIL_CACHE_BYTES)
         self._with_thumbnails: dict[tuple[str, int], bool] = {}
         self._threads = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "attrib-decode")
@@ -151,6 +113,7 @@ class Engine:
         collection = Collection.open(self._root, model=self._wanted, shared=True)
         if collection.folder.shared:
             self._mark = _mark(collection)
+        self._contents = contents_of(collection)
         self._loaded = collection
         model = collection.model
         self._attributor = Attributor(
@@ -206,18 +169,22 @@ class Engine:
             self._decoding -= 1
 
     def _read(self, data: bytes) -> QueryImage:
+        limits = self._settings.limits
         began = time.perf_counter()
-        image = decode(data, self._settings.limits).image
-        pixels = self.collection.model.backbone.preprocessing.apply(image)
-        self._metrics.stage_seconds.labels("decode").observe(time.perf_counter() - began)
-        digest = hashlib.sha256(data).digest()
-        return QueryImage(pixels, digest, QueryPicture.of(data, image, self._settings.limits))
+        with ExitStack() as held:
+            image = decode(
+                data, limits, before=lambda count: held.enter_context(self._pixels.taken(count))
+            ).image
+            pixels = self.collection.model.backbone.preprocessing.apply(image)
+            self._metrics.stage_seconds.labels("decode").observe(time.perf_counter() - began)
+            picture = QueryPicture.of(data, image, limits)
+        return QueryImage(pixels, hashlib.sha256(data).digest(), picture)
 
     async def features(self, image: QueryImage) -> NDArray[np.float32]:
         """(dim,) `synth` features."""
         return await self._model_thread.result(image.pixels)
 
-    async def answer(self, asked: Asked, write: Callable[[Attribution], T]) -> T:
+    async def answer(self, asked: Asked, write: Callable[[Found], T]) -> T:
         """What `write` makes of the attribution of one query.
 
         It is called where the attribution was made: what is still at hand there costs one more
@@ -248,14 +215,14 @@ class Engine:
             except Exception as exc:
                 yield exc
 
-    def _search(self, queries: Sequence[Asked]) -> list[Attribution | Exception]:
+    def _search(self, queries: Sequence[Asked]) -> list[Found | Exception]:
         """Those that want the same are searched together; what one did wrong is its own answer."""
-        answers: dict[int, Attribution | Exception] = {}
+        answers: dict[int, Found | Exception] = {}
         alike: dict[Wanted, list[int]] = {}
         for place, query in enumerate(queries):
             alike.setdefault(query.wanted, []).append(place)
         for wanted, places in alike.items():
-            found: list[Attribution | Exception] = []
+            found: list[Found | Exception] = []
             try:
                 found += self._attribute(wanted, [queries[place] for place in places])
             except Exception as exc:
@@ -264,7 +231,7 @@ class Engine:
             answers.update(zip(places, found, strict=True))
         return [answers[place] for place in range(len(queries))]
 
-    def _attribute(self, wanted: Wanted, queries: Sequence[Asked]) -> list[Attribution]:
+    def _attribute(self, wanted: Wanted, queries: Sequence[Asked]) -> list[Found]:
         assert self._attributor is not None  # noqa: S101 (no request is accepted before)
         features = np.stack([query.features for query in queries])
         with self._index_turn:
@@ -280,6 +247,7 @@ class Engine:
                 group_by=wanted.group_by or None,
                 exact=wanted.exact,
             )
+            contents = self._contents  # of now: the next takedown waits for its turn
             taken, searching = time.perf_counter() - began, self._clock.taken()
         self._metrics.stage_seconds.labels("search").observe(searching)
         self._metrics.stage_seconds.labels("calibrate").observe(max(taken - searching, 0))
@@ -288,7 +256,7 @@ class Engine:
             self._metrics.answers.labels(answer.method).inc()
             if answer.support is not None:
                 self._metrics.support.observe(answer.support)
-        return answers
+        return [Found(answer, self.collection.name, contents) for answer in answers]
 
     # -- training images -----------------------------------------------------------------------
 
@@ -311,6 +279,7 @@ class Engine:
         """The image file of a training image's thumbnail; None where there is none."""
         if (kept := self._thumbnails.get(str(point))) is not None:
             return kept
+        since = self._thumbnails.generation
         payload = self.payload(point)
         if payload is None or payload.get("shard") is None:
             return None
@@ -318,14 +287,14 @@ class Engine:
         with suppress(FileNotFoundError):  # a takedown is just writing the shard anew
             found = read_thumbnails(folder, int(payload["shard"]), [str(payload["key"])])
             if (data := found.get(str(payload["key"]))) is not None:
-                self._thumbnails.put(str(point), data, len(data))
+                self._thumbnails.put(str(point), data, len(data), since=since)
                 return data
         return None
 
     def facts(self) -> dict[str, Any]:
         """What is served; without the place of the data folder, which is the operator's affair."""
         with self._index_turn:
-            facts = self.collection.facts()
+            facts = {**self.collection.facts(), "contents": self._contents}
         del facts["data"]
         facts["index"].pop("folder", None)
         return facts
@@ -351,29 +320,35 @@ class Engine:
         """
         if not keys and not where:
             raise UsageError("say what to delete: keys or where")
-        if self.collection.folder.shared:  # for this one act the folder must be ours
-            try:
-                with Collection.open(self._root) as owned:
-                    count = take_down(owned, keys=keys, where=where or None)
-            except DataFolderBusyError as exc:
-                detail = "the data folder is being written to, by an ingest say: ask again after it"
-                headers = {"Retry-After": "60"}
-                raise Problem(503, "folder-busy", detail, headers=headers) from exc
-        else:
-            with self._index_turn:
-                count = take_down(self.collection, keys=keys, where=where or None)
-        self._thumbnails.clear()
-        return count
+        try:
+            if not self.collection.folder.shared:
+                with self._index_turn:
+                    try:
+                        return take_down(self.collection, keys=keys, where=where or None)
+                    finally:
+                        self._contents = contents_of(self.collection)
+            with Collection.open(self._root) as owned:  # for this one act the folder must be ours
+                return take_down(owned, keys=keys, where=where or None)
+        except DataFolderBusyError as exc:
+            detail = "the data folder is being written to, by an ingest say: ask again after it"
+            headers = {"Retry-After": "60"}
+            raise Problem(503, "folder-busy", detail, headers=headers) from exc
+        finally:
+            self._thumbnails.clear()
+            with suppress(AttribError):  # it is looked at again soon
+                self.notice()
 
     def notice(self) -> bool:
         """See what others wrote to a shared folder; whether images were taken down there."""
         if self._loaded is None or not self._loaded.folder.shared:
             return False
-        before, self._mark = self._mark, _mark(self._loaded)
-        if before != self._mark:
+        before, mark = self._mark, _mark(self._loaded)
+        if before != mark:
+            self._contents = contents_of(self._loaded)
+            self._mark = mark
             self._thumbnails.clear()
             self._with_thumbnails.clear()
-        return before[0] != self._mark[0]
+        return before[0] != mark[0]
 
 
 def _mark(collection: Collection) -> tuple[int, int]:

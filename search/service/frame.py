@@ -66,25 +66,29 @@ class Frame:
         request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         began = time.perf_counter()
         status = 0
+        # A HEAD is answered as a GET is, but for the body.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
         async def framed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 message["headers"] = _framed(message.get("headers", ()), request_id)
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
             if (refusal := self._refusal(asked)) is not None:
                 await problem_response(refusal, scope["path"])(scope, receive, framed)
             else:
-                await self._app(scope, receive, framed)
+                await self._app(inner, receive, framed)
         except Exception as exc:
             _log.error("fault", exc_info=exc, extra={"fields": {"request_id": request_id}})
             if not status:
                 await problem_response(as_problem(exc), scope["path"])(scope, receive, framed)
         finally:
-            self._note(scope, request_id, status, time.perf_counter() - began)
+            self._note(inner, scope["method"], request_id, status, time.perf_counter() - began)
 
     def _refusal(self, asked: Headers) -> Problem | None:
         name = _PORT.sub("", asked.get("host", "")).lower()
@@ -93,14 +97,18 @@ class Frame:
         detail = "this service answers to this machine only; start it with --host to open it"
         return Problem(421, "wrong-host", detail)
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _note(
+        self, scope: Scope, method: str, request_id: str, status: int, seconds: float
+    ) -> None:
         # The route's template, never what was asked: a path has any number of values.
         route = getattr(scope.get("route"), "path", "none")
-        known = scope["method"] in ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
-        method = scope["method"] if known else "other"
+        known = method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+        method = method if known else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         if route in ("/healthz", "/readyz", "/metrics") and status == 200:
+            return
+        if route == "/readyz" and status == 503:  # loading: it is asked every few seconds
             return
         client = scope.get("client")
         _log.info(

@@ -12,13 +12,18 @@ V = TypeVar("V")
 
 
 class Kept(Generic[V]):
-    """Values by name, up to a total size. Safe to use from many threads."""
+    """Values by name, up to a total size. Safe to use from many threads.
+
+    Attributes:
+        generation: how often everything was forgotten.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[str, tuple[V, int]] = OrderedDict()
         self._mutex = threading.Lock()
         self.bytes = 0
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -32,9 +37,15 @@ class Kept(Generic[V]):
             self._entries.move_to_end(name)
             return entry[0]
 
-    def put(self, name: str, value: V, size: int) -> None:
-        """Keep a value that takes `size` bytes; one larger than everything allowed is not kept."""
+    def put(self, name: str, value: V, size: int, *, since: int | None = None) -> None:
+        """Keep a value that takes `size` bytes; one larger than everything allowed is not kept.
+
+        `since`: the generation that the value was begun in. It is not kept where everything was
+        forgotten meanwhile: the value may be one of those that had to go.
+        """
         with self._mutex:
+            if since is not None and since != self.generation:
+                return
             if (old := self._entries.pop(name, None)) is not None:
                 self.bytes -= old[1]
             if size > self._max_bytes:
@@ -46,7 +57,8 @@ class Kept(Generic[V]):
                 self.bytes -= gone
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, and what is being made of it now."""
         with self._mutex:
+            self.generation += 1
             self._entries.clear()
             self.bytes = 0

@@ -61,6 +61,12 @@ class Metrics:
         for method in ("exact", "complete", "estimated"):
             self.answers.labels(method)  # the share is 0, not absent, before the first one
 
+        self.cut_off = Counter(
+            "attrib_connections_cut_off",
+            "Connections broken off because nobody read what was sent.",
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> None:
         """A number that is read whenever Prometheus asks."""
         Gauge(name, help, registry=self.registry).set_function(read)

@@ -120,7 +120,10 @@ def handle_errors(app: FastAPI) -> None:
         detail = {404: "there is nothing here", 405: "this cannot be done here"}.get(
             error.status_code, str(error.detail)
         )
-        problem = Problem(error.status_code, kind, detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if "GET" in headers.get("Allow", "").split(", "):
+            headers["Allow"] += ", HEAD"  # see `search.service.frame`
+        problem = Problem(error.status_code, kind, detail, headers=headers)
         return problem_response(problem, request.url.path)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from search.service.files import File
+from search.service.paths import is_place, sees_places
 from search.service.problems import Problem
-from search.service.schemas import DeletedModel, body_of, problems
+from search.service.request_bodies import body_of
+from search.service.schemas import DeletedModel, TrainingImageModel, problems
 from search.service.security import check_read, check_write
 from search.service.state import State, cached
-from search.service.takedown import read_takedown
+from search.service.takedown import Takedown, read_takedown
 from search.service.uploads import read_json
 
 __all__ = ["image_routes"]
@@ -33,7 +35,7 @@ def image_routes(state: State) -> APIRouter:
     @router.get(
         "/v1/images/{id}",
         summary="What is known of a training image",
-        response_model=dict[str, object],
+        response_model=TrainingImageModel,
         responses=problems(401, 404, 422, 503),
     )
     async def image(request: Request, id: UUID) -> Response:
@@ -41,6 +43,8 @@ def image_routes(state: State) -> APIRouter:
         payload = await engine.run(engine.payload, id)
         if payload is None:
             raise _none()
+        if is_place(str(payload.get("path", ""))) and not sees_places(request, state.settings):
+            payload = {**payload, "path": ""}
         body = json.dumps({"id": str(id), **payload}, default=str)
         return Response(body, media_type="application/json")
 
@@ -78,12 +82,15 @@ def image_routes(state: State) -> APIRouter:
         matching = await engine.run(engine.matching, wanted.keys, wanted.where)
         deleted = 0
         if not wanted.dry_run and matching:
-            try:
-                deleted = await engine.run(engine.delete, wanted.keys, wanted.where)
-            finally:
-                state.kept.clear()  # whose answers may show what was taken down
+            deleted = await engine.run(take_down, wanted)
             _log.info("takedown", extra={"fields": {"deleted": deleted}})
         return JSONResponse({"matching": matching, "deleted": deleted})
+
+    def take_down(wanted: Takedown) -> int:
+        try:
+            return engine.delete(wanted.keys, wanted.where)
+        finally:
+            state.forget()  # here: also where whoever asked is gone by now
 
     return router
 

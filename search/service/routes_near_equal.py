@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from ingest.errors import ImageError
-from search.service.kept import Kept
 from search.service.near_equal import Print, folds, print_of
 from search.service.problems import Problem
 from search.service.schemas import problems
@@ -26,7 +25,6 @@ from search.service.state import State
 __all__ = ["near_equal_routes"]
 
 _PRINT_BYTES = 1200
-_CACHE_BYTES = 16 * 1024 * 1024
 
 
 class NearEqualModel(BaseModel):
@@ -42,7 +40,7 @@ def near_equal_routes(state: State) -> APIRouter:
     """The route of near-equal images."""
     router = APIRouter(tags=["attributions"])
     engine = state.engine
-    known: Kept[Print] = Kept(_CACHE_BYTES)
+    known = state.prints
 
     @router.get(
         "/v1/attributions/{id}/near-equal",
@@ -55,7 +53,7 @@ def near_equal_routes(state: State) -> APIRouter:
         answer = state.kept.get(id)
         if answer is None:
             raise Problem(404, "no-such-answer", "this answer is not kept (any more): ask again")
-        with state.admission:
+        with state.admission.take(0):
             return JSONResponse(await engine.run(compared, answer.body))
 
     def compared(body: bytes) -> dict[str, Any]:
@@ -72,11 +70,12 @@ def near_equal_routes(state: State) -> APIRouter:
         name = row["sha256"] or row["owners"][0]["id"]
         if (found := known.get(name)) is not None:
             return found
+        since = known.generation
         thumbnail = engine.thumbnail(UUID(row["owners"][0]["id"]))
         if thumbnail is not None:
             with suppress(ImageError):
                 made = print_of(thumbnail)
-                known.put(name, made, _PRINT_BYTES)
+                known.put(name, made, _PRINT_BYTES, since=since)
                 return made
         return None
 

@@ -12,7 +12,7 @@ from search.index import INDEXED_FIELDS
 from search.service.answers import versions
 from search.service.files import File
 from search.service.problems import Problem
-from search.service.schemas import ExampleModel, InfoModel, problems
+from search.service.schemas import ExampleModel, InfoModel, StatusModel, problems
 from search.service.security import check_read
 from search.service.state import State, cached
 
@@ -102,7 +102,13 @@ def page_routes(state: State) -> APIRouter:
             raise Problem(404, "not-found", "there is no such example")
         return cached(request, file, "private, max-age=3600")
 
-    @router.get("/healthz", tags=["operators"], summary="Is it alive", responses=problems())
+    @router.get(
+        "/healthz",
+        tags=["operators"],
+        summary="Is it alive",
+        response_model=StatusModel,
+        responses=problems(),
+    )
     async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
@@ -110,6 +116,7 @@ def page_routes(state: State) -> APIRouter:
         "/readyz",
         tags=["operators"],
         summary="Are model and index loaded and warm",
+        response_model=StatusModel,
         responses=problems(503),
     )
     async def readyz() -> dict[str, str]:

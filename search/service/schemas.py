@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from search.index import INDEXED_FIELDS
+from search.service.examples import PROBLEMS
 from search.service.problems import PROBLEM_JSON
 
 __all__ = [
-    "MAX_TEXT",
-    "MAX_VALUES",
     "AnswerModel",
+    "BatchLineModel",
     "DeletedModel",
     "ExampleModel",
     "InfoModel",
-    "body_of",
-    "problem_schema",
+    "StatusModel",
+    "TrainingImageModel",
+    "further_schemas",
+    "lines_of",
     "problems",
 ]
+
+
+_CONTENTS = (
+    "What was in the collection: another value after every ingest that brought or replaced images, "
+    "every takedown and every re-mapping; the same after a restart."
+)
 
 
 class ProblemModel(BaseModel):
@@ -41,7 +50,7 @@ class OwnerModel(BaseModel):
     creator: str
     licence: str
     url: str
-    path: str
+    path: str = Field(description='Of its file; "" where that is absolute and not for the asker.')
     caption: str
 
 
@@ -80,8 +89,8 @@ class AnswerModel(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"description": "An attribution."})
 
-    id: str
-    query: str
+    id: str = Field(description="SHA-256 of the query, the settings and the model.")
+    query: str = Field(description='What the asker called the image; "" behind a link.')
     rows: list[RowModel]
     remaining: float
     remaining_interval: tuple[float, float]
@@ -96,10 +105,13 @@ class AnswerModel(BaseModel):
     index: dict[str, Any]
     where: dict[str, list[str]]
     without: dict[str, list[str]]
+    exact: bool = Field(description="Whether comparing with every training image was asked for.")
     group_by: str
     groups: list[GroupModel]
     groups_remaining: float
     note: str
+    collection: str = Field(description="Name of the collection that was searched.")
+    contents: str = Field(description=_CONTENTS)
     links: LinksModel
     versions: dict[str, str]
 
@@ -110,6 +122,7 @@ class InfoModel(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     collection: str
+    contents: str = Field(description=_CONTENTS)
     model: str
     backbone: str
     fingerprint: str
@@ -121,6 +134,42 @@ class InfoModel(BaseModel):
     index: dict[str, Any]
     limits: dict[str, int]
     versions: dict[str, str]
+
+
+class FailedModel(BaseModel):
+    """What is wrong with one image of a batch."""
+
+    name: str = Field(description="What the asker called the image.")
+    error: ProblemModel
+
+
+class BatchLineModel(RootModel[AnswerModel | FailedModel]):
+    """One line of the answer to a batch."""
+
+
+class TrainingImageModel(BaseModel):
+    """What is known of a training image; also the fields that its source gave it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    key: str
+    dataset: str
+    path: str
+    url: str
+    caption: str
+    creator: str
+    licence: str
+    width: int
+    height: int
+    sha256: str
+    shard: int
+
+
+class StatusModel(BaseModel):
+    """How the service is."""
+
+    status: Literal["alive", "ready"]
 
 
 class ExampleModel(BaseModel):
@@ -136,11 +185,6 @@ class DeletedModel(BaseModel):
     matching: int
     deleted: int
 
-
-MAX_TEXT = 4096
-"""Characters of a setting."""
-MAX_VALUES = 10_000
-"""Texts in a list of a takedown."""
 
 _SAID = {
     400: "The body is broken.",
@@ -160,127 +204,32 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The documented errors of a route."""
     reference = {"$ref": "#/components/schemas/ProblemModel"}
     return {
-        status: {"description": _SAID[status], "content": {PROBLEM_JSON: {"schema": reference}}}
+        status: {
+            "description": _SAID[status],
+            "content": {PROBLEM_JSON: {"schema": reference, "example": PROBLEMS[status]}},
+        }
         for status in (*statuses, 500)
     }
 
 
-def problem_schema() -> dict[str, Any]:
-    """Of `ProblemModel`, for the components."""
-    return ProblemModel.model_json_schema()
+def lines_of(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A body of lines, each by `BatchLineModel`."""
+    line = {"$ref": "#/components/schemas/BatchLineModel"}
+    failed = {"name": "notes.png", "error": PROBLEMS[422]}
+    return {
+        "schema": {
+            "type": "string",
+            "description": "Each line is JSON by itself, as contentSchema has it.",
+            "contentMediaType": "application/x-ndjson",
+            "contentSchema": line,
+        },
+        "example": "".join(f"{json.dumps(line)}\n" for line in (answer, failed)),
+    }
 
 
-_CONDITIONS: dict[str, Any] = {
-    "type": "array",
-    "items": {
-        "type": "string",
-        "pattern": f"^({'|'.join(INDEXED_FIELDS)})=",
-        "maxLength": MAX_TEXT,
-        "example": "licence=CC0-1.0",
-    },
-}
-_SETTINGS: dict[str, Any] = {
-    "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50},
-    "mass": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 1,
-        "description": "The rows end where they carry this share of the influence, or at k.",
-        "example": 0.99,
-    },
-    "where": {
-        **_CONDITIONS,
-        "description": "field=value; only such training images are rows. Shares stay shares of "
-        "the whole training set.",
-    },
-    "without": {
-        **_CONDITIONS,
-        "description": "field=value; the answer is as if such training images were not in the "
-        "collection. Nothing is changed.",
-    },
-    "group_by": {
-        "type": "string",
-        "maxLength": MAX_TEXT,
-        "pattern": r"^(?![\[{])",
-        "description": "Sum influence by a field.",
-        "example": "creator",
-    },
-    "exact": {
-        "type": "boolean",
-        "default": False,
-        "description": "Compare with every training image.",
-    },
-}
-_FILE = {"type": "string", "format": "binary"}
-_ENCODING = {"image": {"contentType": "image/*"}}
-
-
-def body_of(kind: Literal["one", "batch", "delete"]) -> dict[str, Any]:
-    """`openapi_extra` of a route: its body, and the settings that its URL may carry, too."""
-    content: dict[str, Any]
-    if kind == "delete":
-        texts = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_VALUES}
-        values = {**texts, "minItems": 1}
-        schema = {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "keys": texts,
-                "where": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": dict.fromkeys(INDEXED_FIELDS, values),
-                },
-                "dry_run": {"type": "boolean", "default": False},
-            },
-            "anyOf": [
-                {"required": ["keys"], "properties": {"keys": {"minItems": 1}}},
-                {"required": ["where"], "properties": {"where": {"minProperties": 1}}},
-            ],
-        }
-        example = {"where": {"creator": ["someone"]}, "dry_run": True}
-        content = {"application/json": {"schema": schema, "example": example}}
-        return {"requestBody": {"required": True, "content": content}}
-    if kind == "one":
-        own: dict[str, Any] = {
-            "image": {**_FILE, "description": "The generated image; or give url."},
-            "url": {
-                "type": "string",
-                "minLength": 1,
-                "description": "Instead of image: its address, of a public web server.",
-            },
-        }
-        features = {
-            "description": "L2-normalised, of the model's synth mapper, as many as it has.",
-            "oneOf": [
-                {"type": "array", "items": {"type": "number"}, "minItems": 1},
-                {
-                    "type": "string",
-                    "contentEncoding": "base64",
-                    "pattern": "^[A-Za-z0-9+/]+={0,2}$",
-                    "description": "Little-endian float32 or float16; their length tells which.",
-                },
-            ],
-        }
-        content = {
-            "multipart/form-data": {
-                "schema": _object({**own, **_SETTINGS}),
-                "encoding": _ENCODING,
-            },
-            "application/json": {
-                "schema": _object({"features": features, **_SETTINGS}, "features")
-            },
-        }
-    else:
-        images = {"type": "array", "items": _FILE, "minItems": 1}
-        schema = _object({"image": images, **_SETTINGS}, "image")
-        content = {"multipart/form-data": {"schema": schema, "encoding": _ENCODING}}
-    parameters = [
-        {"in": "query", "name": name, "required": False, "schema": schema}
-        for name, schema in _SETTINGS.items()
-    ]
-    return {"requestBody": {"required": True, "content": content}, "parameters": parameters}
-
-
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(required)}
+def further_schemas() -> dict[str, Any]:
+    """Components that no route has for a model: those of problems, and of lines."""
+    place = "#/components/schemas/{model}"
+    schema = BatchLineModel.model_json_schema(ref_template=place)
+    parts: dict[str, Any] = schema.pop("$defs")
+    return {**parts, BatchLineModel.__name__: schema}

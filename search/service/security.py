@@ -10,7 +10,13 @@ from starlette.requests import Request
 from search.service.problems import Problem
 from search.service.settings import Access
 
-__all__ = ["CONTENT_SECURITY_POLICY", "SECURITY_HEADERS", "check_read", "check_write"]
+__all__ = [
+    "CONTENT_SECURITY_POLICY",
+    "SECURITY_HEADERS",
+    "check_read",
+    "check_write",
+    "has_write_key",
+]
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -45,6 +51,11 @@ def check_write(request: Request, access: Access) -> None:
     if key and _is_among(key, access.read_keys):
         raise Problem(403, "read-only-key", "this key is for reading; takedowns need a write key")
     raise _unauthorized("takedowns need a write key")
+
+
+def has_write_key(request: Request, access: Access) -> bool:
+    """Whether the request has a write key."""
+    return _is_among(_key(request), access.write_keys)
 
 
 def _key(request: Request) -> str:

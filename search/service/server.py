@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from ingest.errors import RunError
 from search.service.app import make_app
 from search.service.engine import Engine
 from search.service.metrics import Metrics
-from search.service.protocol import ProblemProtocol
+from search.service.protocol import protocol_of
 from search.service.settings import ServiceSettings
 
 __all__ = ["Service"]
@@ -52,7 +55,7 @@ class Service:
                 make_app(self.engine, settings, metrics),
                 host=settings.host,
                 port=settings.port,
-                http=ProblemProtocol,
+                http=protocol_of(settings.timeout_s, metrics),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -77,8 +80,7 @@ class Service:
             asyncio.run(self._server.serve())
         except SystemExit as exc:  # uvicorn's way to say that it could not start
             if self._failure is None:
-                where = f"{self._settings.host}:{self._settings.port}"
-                self._failure = RunError(f"cannot listen on {where}: is something else there?")
+                self._failure = RunError(_why_not(self._settings, exc.__context__))
                 self._failure.__cause__ = exc
         finally:
             self._over.set()
@@ -117,6 +119,19 @@ class Service:
 
     def _port(self) -> int:
         for server in getattr(self._server, "servers", []):
-            for socket in server.sockets:
-                return int(socket.getsockname()[1])
+            for listening in server.sockets:
+                return int(listening.getsockname()[1])
         return self._settings.port
+
+
+def _why_not(settings: ServiceSettings, error: BaseException | None) -> str:
+    """Why a port cannot be listened on, by what the system said."""
+    where = f"{settings.host}:{settings.port}"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: no address is known of the host {settings.host}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {where}: this machine does not have the address {settings.host}"
+    if number == errno.EADDRINUSE or number is None:
+        return f"cannot listen on {where}: is something else there?"
+    return f"cannot listen on {where}: {os.strerror(number).lower()}"

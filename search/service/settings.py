@@ -44,11 +44,15 @@ class ServiceSettings:
         max_batch_bytes: of a batch's whole body.
         max_k: rows of an answer.
         max_in_flight: requests for answers at once; more are told to come again.
+        max_bytes_in_flight: bytes of their bodies together; a request of more goes alone.
+        max_pixels_in_flight: of the images that are decoded at once; a larger one goes alone.
         embed_batch: images that the model takes at once.
         embed_wait_s: how long the model waits for more images than it has.
         search_batch: queries that the index takes at once.
         timeout_s: of one request, its upload included; of a batch, for each of its images.
         kept_bytes: of answers that are kept for their links, with their query images.
+        show_paths: absolute paths of training images to all who may read, not only to those
+            with a write key.
         allow_private_urls: also fetch query images from addresses that are not public.
 
     Raises:
@@ -64,11 +68,14 @@ class ServiceSettings:
     max_batch_bytes: int = 256 * 1024 * 1024
     max_k: int = 1000
     max_in_flight: int = 64
+    max_bytes_in_flight: int = 512 * 1024 * 1024
+    max_pixels_in_flight: int = 64_000_000
     embed_batch: int = 32
     embed_wait_s: float = 0.003
     search_batch: int = 32
     timeout_s: float = 30.0
     kept_bytes: int = 128 * 1024 * 1024
+    show_paths: bool = False
     allow_private_urls: bool = False
 
     def __post_init__(self) -> None:

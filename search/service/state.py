@@ -14,9 +14,12 @@ from search.service.engine import Engine
 from search.service.files import File
 from search.service.kept import Kept
 from search.service.metrics import Metrics
+from search.service.near_equal import Print
 from search.service.settings import ServiceSettings
 
 __all__ = ["State", "cached"]
+
+_PRINT_BYTES = 16 * 1024 * 1024
 
 
 class State:
@@ -25,6 +28,7 @@ class State:
     Attributes:
         addresses: set while the service runs.
         kept: answers by id.
+        prints: of thumbnails that were compared.
     """
 
     def __init__(
@@ -41,13 +45,24 @@ class State:
         self.page = page
         self.examples = examples
         self.addresses: Addresses
-        self.admission = Admission(settings.max_in_flight)
+        self.admission = Admission(settings.max_in_flight, settings.max_bytes_in_flight)
         self.kept: Kept[KeptAnswer] = Kept(settings.kept_bytes)
+        self.prints: Kept[Print] = Kept(_PRINT_BYTES)
         metrics.gauge(
             "attrib_requests_in_flight",
             "Requests for answers that are being worked on.",
             lambda: self.admission.in_flight,
         )
+        metrics.gauge(
+            "attrib_request_bytes_in_flight",
+            "Bytes that the bodies of these requests may have.",
+            lambda: self.admission.bytes,
+        )
+
+    def forget(self) -> None:
+        """Forget what may show a training image that was taken down."""
+        self.kept.clear()
+        self.prints.clear()
 
 
 def cached(request: Request, file: File, caching: str) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 
 from search.index import INDEXED_FIELDS
 from search.service.problems import Problem
-from search.service.schemas import MAX_VALUES
+from search.service.request_bodies import MAX_VALUES
 
 __all__ = ["Takedown", "read_takedown"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +16,30 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import ClientDisconnect
 
 from ingest.printable import printable
-from search.service.engine import Filter, Wanted
+from search.service.asked import Filter, Wanted
 from search.service.given_features import features_of
 from search.service.json_text import parsed
 from search.service.problems import Problem
-from search.service.schemas import MAX_TEXT
+from search.service.request_bodies import MAX_TEXT, SETTINGS
 from search.service.settings import ServiceSettings
 
-__all__ = ["Body", "Upload", "read_batch", "read_json", "read_query"]
+__all__ = [
+    "Body",
+    "Upload",
+    "bytes_of_batch",
+    "bytes_of_query",
+    "read_batch",
+    "read_json",
+    "read_query",
+]
 
 _MAX_FIELDS = 64
 # As JSON writes one, and no longer than it needs to be: "nan", "1_0" and " 1" are none.
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _MAX_JSON_BYTES = 1024 * 1024
 _FORM_OVERHEAD = 64 * 1024
+_PARSED = 8
+"""Bytes in memory of a byte of JSON: of numbers with few digits, say."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,29 @@ class Body:
     features: NDArray[np.float32] | None = None
 
 
+def bytes_of_query(request: Request, settings: ServiceSettings) -> int:
+    """Bytes that the body of ``POST /v1/attributions`` may take in memory, by its head."""
+    if _content_type(request) == "application/json":
+        return _PARSED * _declared(request, _MAX_JSON_BYTES)
+    return _declared(request, settings.limits.max_bytes + _FORM_OVERHEAD)
+
+
+def bytes_of_batch(request: Request, settings: ServiceSettings) -> int:
+    """The same of ``POST /v1/attributions:batch``."""
+    return _declared(request, settings.max_batch_bytes)
+
+
+def _declared(request: Request, most: int) -> int:
+    """What a body says of its length; where it says none, or more than is read, what is read."""
+    length = _length(request)
+    return most if length is None else min(length, most)
+
+
+def _length(request: Request) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length[:18]) if length.isascii() and length.isdecimal() else None
+
+
 async def read_query(request: Request, settings: ServiceSettings, dim: int) -> Body:
     """The body of ``POST /v1/attributions``; `dim`: how many features the model has.
 
@@ -61,6 +94,7 @@ async def read_query(request: Request, settings: ServiceSettings, dim: int) -> B
         given = await read_json(request)
         if "features" not in given:
             raise _wrong("give features: a list of numbers, or base64 of them")
+        _only(given, "features", *SETTINGS)
         wanted = _wanted(request, _as_form(given), settings)
         return Body(wanted, features=features_of(given["features"], dim))
     if kind != "multipart/form-data":
@@ -70,8 +104,8 @@ async def read_query(request: Request, settings: ServiceSettings, dim: int) -> B
             "send multipart/form-data with an image or url, or application/json with features",
         )
     limit = settings.limits.max_bytes
-    async with _Form(request, max_files=1, max_bytes=limit + _FORM_OVERHEAD) as form:
-        wanted = _wanted(request, _fields(form), settings)
+    async with _Form(request, max_files=1, max_bytes=limit, overhead=_FORM_OVERHEAD) as form:
+        wanted = _wanted(request, _fields(form, "image", "url"), settings)
         images, urls = _images(form), form.getlist("url")
         if len(images) + len(urls) != 1 or any(isinstance(url, UploadFile) for url in urls):
             raise _wrong("give either one image (a file) or one url (a text)")
@@ -93,7 +127,7 @@ async def read_batch(
         raise Problem(415, "unsupported-media-type", detail)
     form = _Form(request, max_files=settings.max_images, max_bytes=settings.max_batch_bytes)
     async with form as fields:
-        wanted = _wanted(request, _fields(fields), settings)
+        wanted = _wanted(request, _fields(fields, "image"), settings)
         uploads: list[Upload | Problem] = []
         for image in _images(fields):
             try:
@@ -131,17 +165,23 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 class _Form:
-    """The parts of a multipart body, let go of at the end; read up to a number of bytes."""
+    """The parts of a multipart body, let go of at the end; read up to a number of bytes.
 
-    def __init__(self, request: Request, *, max_files: int, max_bytes: int) -> None:
+    `overhead`: bytes beside those of the files.
+    """
+
+    def __init__(
+        self, request: Request, *, max_files: int, max_bytes: int, overhead: int = 0
+    ) -> None:
         self._max_files = max_files
-        self._max_bytes = max_bytes
+        self._told = max_bytes
+        self._max_bytes = max_bytes + overhead
         self._read = 0
         self._receive = request.receive
         self._request = Request(request.scope, self._counted)
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length[:18]) > max_bytes:
-            raise _too_large(max_bytes)
+        length = _length(request)
+        if length is not None and length > self._max_bytes:
+            raise _too_large(self._told)
 
     async def __aenter__(self) -> FormData:
         try:
@@ -159,7 +199,7 @@ class _Form:
         message = await self._receive()
         self._read += len(message.get("body", b""))
         if self._read > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise _too_large(self._told)
         return message
 
 
@@ -180,12 +220,24 @@ async def _upload(image: UploadFile, limit: int) -> Upload:
     return Upload(printable(image.filename or "image")[:300], await image.read())
 
 
-def _fields(form: FormData) -> dict[str, list[str]]:
+def _fields(form: FormData, *own: str) -> dict[str, list[str]]:
+    """The settings in a form that may have fields of its own, too."""
+    _only(form, *own, *SETTINGS)
     fields: dict[str, list[str]] = {}
     for name, value in form.multi_items():
-        if isinstance(value, str):
+        if name in SETTINGS:
+            if not isinstance(value, str):
+                raise _wrong(f"{name} must be a text, without a file name")
             fields.setdefault(name, []).append(value)
     return fields
+
+
+def _only(given: Iterable[str], *known: str) -> None:
+    """A misspelt setting must not be taken for one that was not given."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        named = printable(", ".join(unknown))[:200]
+        raise _wrong(f"{named}: only {', '.join(known)} are known here")
 
 
 def _as_form(given: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -211,6 +263,7 @@ def _wanted(
     request: Request, given: Mapping[str, Sequence[Any]], settings: ServiceSettings
 ) -> Wanted:
     """The settings in the query of the URL, over which those in the body go; all must be right."""
+    _only(request.query_params, *SETTINGS)
     asked: dict[str, Sequence[Any]] = {}
     for name in request.query_params:
         asked[name] = request.query_params.getlist(name)
@@ -281,7 +334,7 @@ def _wrong(detail: str) -> Problem:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, "more-bytes-than-the-limit", f"more bytes than the limit of {limit:,}")
+    return Problem(413, "more-bytes-than-the-limit", f"more bytes than the limit: {limit:,}")
 
 
 def _gone() -> Problem:

@@ -175,7 +175,7 @@ def test_wrong_calls_end_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("attrib.client._TRIES", 1)
+    monkeypatch.setattr("attrib.client._PATIENCE_S", 0)
     monkeypatch.setenv("ATTRIB_DATA", str(data))
     filled = [text.format(tmp=tmp_path, gallery=gallery) for text in arguments]
     result = attrib("audit", gallery, *filled)
@@ -268,6 +268,7 @@ def service(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     log = copy.parent / "log"
     with log.open("w") as out:
         command = [sys.executable, "-m", "attrib", "serve", "--data", str(copy), "--port", "0"]
+        command.append("--show-paths")
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: "http://127.0.0.1:" in log.read_text(), 120)
@@ -293,6 +294,14 @@ def test_a_service_answers_the_same(
         # Features may differ in their last bits: the service makes other batches.
         assert math.isclose(mine["top_influence"], theirs["top_influence"], rel_tol=1e-2)
     assert table(out, "rejects") == table(tmp_path / "out", "rejects")
+    paths = [
+        {row["training_id"]: row["path"] for row in table(folder, "attributions")}
+        for folder in (out, tmp_path / "out")
+    ]
+    both = paths[0].keys() & paths[1].keys()
+    assert both
+    assert all(Path(paths[0][key]).is_absolute() for key in both)
+    assert [paths[0][key] for key in both] == [paths[1][key] for key in both]
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
@@ -379,7 +388,7 @@ def test_a_service_that_cannot_answer_for_the_audit(
     assert result.exit_code == 2
     assert result.stderr == "attrib: --data and --server do not go together: name one of them\n"
     monkeypatch.setenv("ATTRIB_SERVER", "http://127.0.0.1:9")
-    monkeypatch.setattr("attrib.client._TRIES", 1)
+    monkeypatch.setattr("attrib.client._PATIENCE_S", 0)
     assert attrib("audit", "verify", out, "--data", data).exit_code == 0
     result = attrib("audit", "verify", out)
     assert result.exit_code == 1

@@ -287,6 +287,8 @@ def test_a_downloader_that_is_closed_breaks_off_and_can_be_used_again(
         ("images.example/a.jpg", "scheme missing"),
         ("ftp://images.example/a.jpg", "scheme ftp"),
         ("http:///a.jpg", "no host"),
+        ("http://images.example:99999/a.jpg", "port 99999"),
+        ("http://images.example:0/a.jpg", "port 0"),
         ("http://me@images.example/a.jpg", "holds a user name or password"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from typer.testing import CliRunner
 from attrib.cli import app
 from search.service.server import Service
 from search.service.settings import ServiceSettings
+
+# Helper modules that lie beside the tests are imported by their names.
+sys.path.append(str(Path(__file__).parent))
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MODEL = "efficientnet-lite0-clipart"
@@ -94,9 +98,10 @@ def own(data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def url(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A service that reading is open at."""
+    """A service that reading is open at, absolute paths included."""
     root = copy_folder(data, tmp_path_factory.mktemp("served") / "data")
-    with served(root, examples=EXAMPLES / "generated", max_images=8, max_in_flight=64) as address:
+    more = {"max_images": 8, "max_in_flight": 64, "show_paths": True}
+    with served(root, examples=EXAMPLES / "generated", **more) as address:
         yield address
 
 

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+from service_process import ROOT, serving
 from typer.testing import CliRunner
 
 from attrib.cli import app
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@contextmanager
-def serving(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "attrib", "serve", "--data", str(data), "--port", "0"]
-    with subprocess.Popen(
-        [*command, *options],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("attrib listens on http://127.0.0.1:"), line
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
-            process.communicate()
 
 
 def test_what_was_accepted_is_finished_before_it_ends(own: Path, generated: Path) -> None:
@@ -104,9 +84,18 @@ def test_what_cannot_be_served_ends_in_one_line(own: Path, tmp_path: Path) -> No
         port = str(taken.getsockname()[1])
         line = fails("--data", str(own), "--port", port)
         assert line == f"attrib: cannot listen on 127.0.0.1:{port}: is something else there?"
+    line = fails("--data", str(own), "--host", "nosuchhost.invalid")
+    assert line == (
+        "attrib: cannot listen on nosuchhost.invalid:8723: no address is known of the host "
+        "nosuchhost.invalid"
+    )
+    line = fails("--data", str(own), "--host", "192.0.2.1")  # of nobody
+    assert line == (
+        "attrib: cannot listen on 192.0.2.1:8723: this machine does not have the address 192.0.2.1"
+    )
 
 
-def test_not_ready_until_loaded(own: Path) -> None:
+def test_not_ready_until_loaded(own: Path, caplog: pytest.LogCaptureFixture) -> None:
     from search.service.server import Service
     from search.service.settings import ServiceSettings
 
@@ -120,7 +109,10 @@ def test_not_ready_until_loaded(own: Path) -> None:
 
     import asyncio
 
-    health, ready, info = asyncio.run(ask())
+    with caplog.at_level(logging.INFO, "attrib.service"):
+        health, ready, info = asyncio.run(ask())
+    told = [record.fields["path"] for record in caplog.records if record.message == "request"]  # type: ignore[attr-defined]
+    assert told == ["/v1/info"]  # who waits asks every few seconds: that is no line of the log
     service.engine.close()
     assert health.status_code == 200
     for response in (ready, info):

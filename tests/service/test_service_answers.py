@@ -62,6 +62,11 @@ def test_answers_are_those_of_attrib_query_to_the_last_digit(
     links = {"self": f"/v1/attributions/{identity}", "page": f"/#a={identity}"}
     assert answer.pop("links") == links
     assert answer.pop("versions")["attrib"] == attrib.__version__
+    assert answer["exact"] is settings.get("exact", False)
+    info = client.get("/v1/info").json()
+    assert answer.pop("collection") == info["collection"] == opened.info()["collection"]
+    assert answer.pop("contents") == info["contents"]
+    assert len(info["contents"]) == 64
     assert answer.pop("query") == "media-1.png"
     del expected["query"]
     assert answer == expected
@@ -91,7 +96,7 @@ def test_an_answer_and_its_image_are_kept_behind_a_link(
     ).json()
     assert answer["k"] == len(answer["rows"]) == 3  # the body goes over the query
     again = client.get(answer["links"]["self"])
-    assert again.json() == answer
+    assert again.json() == {**answer, "query": ""}
     picture = client.get(answer["links"]["self"] + "/query")
     assert picture.headers["content-type"] == "image/webp"
     with Image.open(BytesIO(picture.content)) as image:
@@ -108,6 +113,20 @@ def test_an_answer_and_its_image_are_kept_behind_a_link(
         assert one["id"] != other["id"]
     gone = client.get("/v1/attributions/" + "0" * 64)
     assert (gone.status_code, gone.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_link_tells_no_other_askers_name(client: httpx.Client, generated: Path) -> None:
+    data = generated.read_bytes()
+
+    def ask(name: str) -> Any:
+        return client.post("/v1/attributions?k=3", files={"image": (name, data)}).json()
+
+    secret, mine = ask("secret-project.png"), ask("mine.png")
+    assert (secret["query"], mine["query"]) == ("secret-project.png", "mine.png")
+    assert {**secret, "query": ""} == {**mine, "query": ""}
+    behind = client.get(mine["links"]["self"])
+    assert behind.json()["query"] == ""
+    assert "secret" not in behind.text
 
 
 def test_a_batch_streams_an_answer_or_an_error_for_each_image_in_order(

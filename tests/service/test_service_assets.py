@@ -70,7 +70,8 @@ def test_answers_are_compressed_and_the_same(client: httpx.Client, generated: Pa
     assert int(small.headers["content-length"]) < len(small.content) / 3
     kept, body = raw(client, small.json()["links"]["self"], **_gzip())
     assert kept.headers["content-encoding"] == "gzip"
-    assert gzip.decompress(body) == whole.content
+    named = whole.content.replace(b'"query":"upload"', b'"query":""')  # a link tells no name
+    assert gzip.decompress(body) == named
 
 
 def test_pictures_and_short_answers_are_sent_as_they_are(

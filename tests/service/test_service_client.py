@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import attrib
 from attrib.cli import app
+from ingest.decode import DecodeLimits
 from ingest.errors import (
     EmptyQueryError,
     ImageError,
@@ -153,16 +155,26 @@ def moody() -> Iterator[Any]:
     thread.join()
 
 
-def test_a_busy_service_is_asked_again(moody: Any) -> None:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the client waits each time; it only says so."""
+    waited: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=waited.append))
+    return waited
+
+
+def problem(status: int, kind: str, retry_after: str) -> tuple[int, dict[str, str], bytes]:
+    body = {"type": f"urn:attrib:problem:{kind}", "detail": kind, "status": status}
+    return status, {"Retry-After": retry_after}, json.dumps(body).encode()
+
+
+def test_a_busy_service_is_asked_again(moody: Any, pauses: list[float]) -> None:
     handler, address = moody
-    busy = json.dumps({"type": "urn:attrib:problem:busy", "detail": "busy", "status": 429})
-    handler.answers += [(429, {"Retry-After": "0"}, busy.encode())] * 3
+    handler.answers += [problem(429, "busy", "1")] * 3
     handler.answers.append((200, {}, b'{"images": 3}'))
     with attrib.connect(address) as service:
         assert service.info() == {"images": 3}
-        handler.answers += [(429, {"Retry-After": "0"}, busy.encode())] * 6
-        with pytest.raises(RunError, match=r"^busy$"):
-            service.info()
+        assert pauses == [1, 1, 1]
         handler.answers.append((404, {}, b"<html>"))
         with pytest.raises(RunError, match="answered 404: no attrib service"):
             service.info()
@@ -171,13 +183,60 @@ def test_a_busy_service_is_asked_again(moody: Any) -> None:
             service.info()
 
 
-def test_no_service_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attrib.client._LONGEST_PAUSE_S", 0.01)
+@pytest.mark.parametrize(
+    ("answer", "longest"),
+    [
+        (problem(429, "busy", "0"), 4),
+        (problem(429, "busy", "1"), 4),
+        (problem(503, "not-ready", "2"), 4),
+        (problem(503, "folder-busy", "60"), 30),
+    ],
+)
+def test_it_is_asked_for_half_a_minute_and_no_longer(
+    moody: Any,
+    pauses: list[float],
+    answer: tuple[int, dict[str, str], bytes],
+    longest: float,
+) -> None:
+    handler, address = moody
+    handler.answers += [answer] * 50
+    with attrib.connect(address) as service, pytest.raises(RunError, match=r"busy|not-ready"):
+        service.info()
+    assert sum(pauses) == pytest.approx(30, abs=1)
+    assert max(pauses) == pytest.approx(longest, abs=1)
+    assert len(pauses) + 1 == 50 - len(handler.answers)
+
+
+def test_no_service_there(pauses: list[float]) -> None:
     with (
         attrib.connect("http://127.0.0.1:9") as service,
         pytest.raises(RunError, match=r"cannot reach the service at http://127\.0\.0\.1:9"),
     ):
         service.info()
+    assert sum(pauses) == pytest.approx(30, abs=1)
+    assert pauses[:6] == [0.25, 0.5, 1, 2, 4, 4]
+
+
+def test_an_image_too_large_for_the_service_is_named(
+    serve: Any, own: Path, generated: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(generated.read_bytes() + bytes(300_000))
+    middling = tmp_path / "middling.png"
+    middling.write_bytes(generated.read_bytes() + bytes(100_000))
+    with serve(own, limits=DecodeLimits(max_bytes=50_000)) as url:
+        for path in (large, middling):  # larger than any body may be, and than an image may
+            asked = ["query", str(path), "--server", url]
+            done = CliRunner().invoke(app, asked)
+            assert done.exit_code == 1
+            told = f"more bytes than the limit: {path}: 50,000\n"
+            assert done.stderr == f"attrib: {told}"
+        with attrib.connect(url) as service, pytest.raises(ImageError) as failed:
+            service.query_many([generated, middling, generated], k=1)
+        assert str(failed.value) == f"more bytes than the limit: {middling}: 50,000"
+        with attrib.connect(url) as service, pytest.raises(ImageError) as failed:
+            service.query(middling.read_bytes())
+        assert str(failed.value) == "more bytes than the limit: image: 50,000"
 
 
 def test_the_command_asks_the_service(url: str, own: Path, generated: Path, tmp_path: Path) -> None:
