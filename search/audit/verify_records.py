@@ -47,6 +47,8 @@ def other_record(told: Mapping[str, Any], now: Mapping[str, str]) -> str:
         now: the same columns, and more of them, as the collection gives them.
     """
     for name in (*COLUMNS, *map(column_of, further_columns(now))):
+        if name == "path" and "" in (told[name], now[name]):
+            continue  # a service tells absolute ones to few
         if told[name] != now[name]:
             (column,) = further_columns([name]) or (name.replace("_", " "),)
             return (

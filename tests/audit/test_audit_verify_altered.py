@@ -156,6 +156,18 @@ def test_what_else_is_told_of_a_training_image(
     assert line.endswith(f"' as {column} of 03.png, the audit 'other'")
 
 
+def test_a_path_that_a_service_kept_to_itself(report: Path, verified: Verifies) -> None:
+    def hide(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["path"] = ""
+
+    alter(report, "attributions.parquet", hide)
+    follow(report)
+    found = verified()
+    assert failing(found) == {}
+    assert states(found)["records"] == states(found)["sample"] == "holds"
+
+
 def test_a_training_image_that_there_is_not(report: Path, verified: Verifies) -> None:
     for name in ("00000000-0000-5000-8000-000000000000", "no id"):
 
