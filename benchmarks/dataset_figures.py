@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,19 +112,13 @@ def _table(page: str, *first: str) -> list[dict[str, str]]:
     """Rows by column of the section's table whose header begins so."""
     section = page[page.index(_SECTION) :]
     section = section[: section.find("\n## ", 1)]
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
         for line in section.splitlines()
-        if line.startswith("|")
     ]
-    start = next(place for place, cells in enumerate(rows) if cells[: len(first)] == list(first))
-    header = rows[start]
-    found = []
-    for cells in rows[start + 2 :]:
-        if len(cells) != len(header) or set(cells[0]) <= {"-", ":"} or not cells[0]:
-            break
-        found.append(dict(zip(header, cells, strict=True)))
-    return found
+    start = next(place for place, cells in enumerate(lines) if cells[: len(first)] == list(first))
+    rows = takewhile(bool, lines[start + 2 :])  # what is no line of a table is empty
+    return [dict(zip(lines[start], cells, strict=True)) for cells in rows]
 
 
 def _point(at: float, cell: str, name: str = "") -> Point:

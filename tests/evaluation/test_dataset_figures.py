@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.dataset_cases import scores, scores_and_ranks
 from benchmarks.dataset_figures import PAGE, Point, curve_series, figures, strength_series
+from benchmarks.dataset_steps import correlation
 from evaluation.dataset.prompts import read_prompts
 from evaluation.features import CaseFeatures
 
@@ -85,3 +86,15 @@ def test_transfer_has_the_rank_of_the_first_exemplar() -> None:
     assert first.tolist() == [1, 3]
     assert np.array_equal(both, scores(case, gallery.astype(np.float32), None))
     assert both[:, 1] == pytest.approx([(1 + 2 / 6) / 2, 1 / 3])
+
+
+def test_steps_and_precision_that_rise_together_are_correlated() -> None:
+    steps = np.array([30, 30, 50, 50, 90, 90, 30, 90])
+    rising = steps / 100 + np.array([0.01, 0.02, 0.01, 0.02, 0.01, 0.02, 0.03, 0.03])
+    rho, low, high = correlation(steps, rising, 0)
+    # By hand: steps have the ranks 2, 4.5 and 7, and sums of 37.5, 42 and 37.5 about the mean.
+    assert rho == pytest.approx((37.5 / 42) ** 0.5)
+    assert 0.7 < low <= rho <= high <= 1
+    rho, low, high = correlation(steps, -rising, 0)
+    assert rho == pytest.approx(-((37.5 / 42) ** 0.5))
+    assert -1 <= low <= rho <= high < -0.7
