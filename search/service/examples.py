@@ -115,6 +115,7 @@ _INFO: dict[str, Any] = {
     "backbone": "efficientnet-lite0-stages-48px",
     "fingerprint": "c6e281ab3dfb4eff",
     "feature_fingerprint": "0e37b747520bbf99",
+    "tuned_on": "object_train, style_train (46 models)",
     "calibrator": {
         "tau": 0.03721544031640779,
         "b": 1.4924604859702134e-06,

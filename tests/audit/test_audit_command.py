@@ -251,7 +251,11 @@ def test_fields_and_what_is_left_out_over_a_service(
     assert shares[0] == shares[1]
     out = tmp_path / "refused"
     for option, value, message in (
-        ("--by", "categry", "cannot sum by 'categry': none of the 48 training images of an answer"),
+        (
+            "--by",
+            "categry",
+            "cannot group by 'categry': no training image has it; they have caption,",
+        ),
         ("--without", "creator=Nobody", "no training image has creator=Nobody: nothing would be"),
         ("--without", "category=x", "cannot filter by 'category': the fields to filter by are"),
     ):
