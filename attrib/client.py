@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from attrib.asking import checked_names
+from attrib.exchange import (
+    AskAgainError,
+    Exchange,
+    NoSuchImageError,
+    again_and_again,
+    error_of,
+)
 from ingest.decode import decode
 from ingest.errors import (
-    AttribError,
     ImageError,
-    ModelMismatchError,
-    NothingLeftError,
-    RejectReason,
     RunError,
     SourceError,
     UsageError,
@@ -30,34 +33,13 @@ from ingest.thumbnail import open_thumbnail
 from search.answer import Attribution, Row
 
 if TYPE_CHECKING:
-    import httpx
-    from tenacity import RetryCallState
-
     from attrib.opened import Queryable
 
 __all__ = ["Connected", "connect"]
 
-T = TypeVar("T")
-
-_PATIENCE_S = 30.0
-_LONGEST_PAUSE_S = 4.0
-"""Unless the service asks for more."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MAX_BATCH = 64
 _MAX_BATCH_BYTES = 64 * 1024 * 1024
-_REASONS = {reason.value.replace(" ", "-"): reason for reason in RejectReason}
-
-
-class _AgainError(RunError):
-    """What may go well the next time; `pause_s`: as the service asks, None where it does not."""
-
-    def __init__(self, text: str, pause_s: float | None = None) -> None:
-        super().__init__(text)
-        self.pause_s = pause_s
-
-
-class _NoSuchImageError(RunError):
-    """The service has no training image of that id, or no longer."""
 
 
 class Connected:
@@ -133,7 +115,7 @@ class Connected:
         answers: list[Attribution] = []
         for part in _parts([self.load(image) for image in images]):
             of_part = names[len(answers) : len(answers) + len(part)]
-            answers += self._again(partial(self._ask, part, of_part, settings))
+            answers += again_and_again(partial(self._ask, part, of_part, settings))
         return [replace(answer, query=name) for answer, name in zip(answers, names, strict=True)]
 
     @staticmethod
@@ -183,14 +165,14 @@ class Connected:
     def thumbnail(self, training_id: str) -> bytes | None:
         """The image file of a training image's thumbnail, None where there is none."""
         with suppress(RunError):
-            return self._again(partial(self._read, f"/v1/images/{training_id}/thumbnail"))
+            return again_and_again(partial(self._read, f"/v1/images/{training_id}/thumbnail"))
         return None
 
     def payload(self, training_id: str) -> dict[str, Any] | None:
         """All that the service knows of a training image, None where there is none."""
         try:
             return self._json("GET", f"/v1/images/{training_id}")
-        except _NoSuchImageError:
+        except NoSuchImageError:
             return None
 
     def info(self) -> dict[str, Any]:
@@ -246,10 +228,10 @@ class Connected:
             for line in response.iter_lines():
                 body = json.loads(line)
                 if "error" in body:
-                    raise _error(body["error"], "")
+                    raise error_of(body["error"], "")
                 answers.append(Attribution.from_dict(body))
         if len(answers) != len(files):
-            raise _AgainError(f"{self.url} broke off its answer")
+            raise AskAgainError(f"{self.url} broke off its answer")
 
     def _take_down(
         self, keys: Sequence[str], where: Mapping[str, Sequence[str]] | None, *, dry_run: bool
@@ -266,72 +248,14 @@ class Connected:
                 body: dict[str, Any] = json.loads(response.read())
                 return body
 
-        return self._again(ask)
+        return again_and_again(ask)
 
     def _read(self, path: str) -> bytes:
         with self._sent("GET", path) as response:
             return response.read()
 
-    def _sent(self, method: str, path: str, **content: object) -> _Sent:
-        return _Sent(self._client, method, path, content)
-
-    @staticmethod
-    def _again(ask: Callable[[], T]) -> T:
-        from tenacity import Retrying, retry_if_exception_type
-
-        tries = Retrying(
-            stop=lambda state: _spent_s(state) >= _PATIENCE_S,
-            wait=_pause_s,
-            retry=retry_if_exception_type(_AgainError),
-            reraise=True,
-        )
-        return tries(ask)
-
-
-class _Sent:
-    """One exchange with the service; every way in which it can fail as an error of attrib."""
-
-    def __init__(
-        self, client: httpx.Client, method: str, path: str, content: Mapping[str, Any]
-    ) -> None:
-        self._url = str(client.base_url)
-        self._stream = client.stream(method, path, **content)
-
-    def __enter__(self) -> httpx.Response:
-        import httpx
-
-        try:
-            response = self._stream.__enter__()
-            if response.is_success:
-                return response
-            body = response.read()
-        except httpx.TransportError as exc:
-            raise self._failed(exc) from exc
-        self._stream.__exit__(None, None, None)
-        try:
-            problem = json.loads(body)
-            kind, detail = str(problem["type"]), str(problem["detail"])
-        except (ValueError, KeyError, TypeError):
-            kind, detail = "", f"{self._url} answered {response.status_code}: no attrib service?"
-        told = {"type": kind, "detail": detail, "status": response.status_code}
-        raise _error(told, response.headers.get("retry-after", ""))
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        import httpx
-
-        self._stream.__exit__(kind, error, trace)  # type: ignore[arg-type]
-        if isinstance(error, httpx.TransportError):
-            raise self._failed(error) from error
-        if isinstance(error, ValueError):
-            raise RunError(f"{self._url} did not answer with JSON: no attrib service?") from error
-
-    def _failed(self, error: Exception) -> AttribError:
-        import httpx
-
-        if isinstance(error, httpx.UnsupportedProtocol):
-            return UsageError(f"{self._url} is no address of a service: write http://host:port")
-        detail = str(error) or type(error).__name__
-        return _AgainError(f"cannot reach the service at {self._url}: {detail}")
+    def _sent(self, method: str, path: str, **content: object) -> Exchange:
+        return Exchange(self._client, method, path, content)
 
 
 def connect(url: str, *, key: str | None = None) -> Connected:
@@ -375,37 +299,3 @@ def _parts(images: Sequence[bytes]) -> Iterator[list[bytes]]:
         part.append(image)
         size += len(image)
     yield part
-
-
-def _pause_s(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.pause_s if isinstance(error, _AgainError) else None
-    doubling = min(0.25 * 2.0 ** min(state.attempt_number - 1, 9), _LONGEST_PAUSE_S)
-    left = max(_PATIENCE_S - _spent_s(state), 0.0)  # one last try at the end of it
-    return min(max(asked or 0.0, doubling), left)
-
-
-def _spent_s(state: RetryCallState) -> float:
-    return max(state.seconds_since_start or 0.0, state.idle_for)
-
-
-def _error(problem: Mapping[str, Any], retry_after: str) -> AttribError:
-    """A problem as the error that `attrib.open` would have raised."""
-    kind = str(problem.get("type", "")).rpartition(":")[2]
-    detail, status = str(problem.get("detail", "")), int(problem.get("status", 0))
-    if kind in _REASONS:
-        reason = _REASONS[kind]
-        return ImageError(reason, detail.removeprefix(reason.value).removeprefix(": "))
-    if kind == "wrong-call":
-        return UsageError(detail)
-    if kind == "model-mismatch":
-        return ModelMismatchError(detail)
-    if kind == "nothing-left":
-        return NothingLeftError(detail)
-    if kind == "no-such-image":
-        return _NoSuchImageError(detail)
-    if kind in ("key-needed", "read-only-key"):
-        return RunError(f"{detail}; set ATTRIB_API_KEY")
-    if status in (429, 503):
-        return _AgainError(detail, float(retry_after) if retry_after.isdecimal() else None)
-    return RunError(detail or f"the service answered {status}")

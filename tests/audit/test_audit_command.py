@@ -175,7 +175,7 @@ def test_wrong_calls_end_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("attrib.client._PATIENCE_S", 0)
+    monkeypatch.setattr("attrib.exchange._PATIENCE_S", 0)
     monkeypatch.setenv("ATTRIB_DATA", str(data))
     filled = [text.format(tmp=tmp_path, gallery=gallery) for text in arguments]
     result = attrib("audit", gallery, *filled)
@@ -392,7 +392,7 @@ def test_a_service_that_cannot_answer_for_the_audit(
     assert result.exit_code == 2
     assert result.stderr == "attrib: --data and --server do not go together: name one of them\n"
     monkeypatch.setenv("ATTRIB_SERVER", "http://127.0.0.1:9")
-    monkeypatch.setattr("attrib.client._PATIENCE_S", 0)
+    monkeypatch.setattr("attrib.exchange._PATIENCE_S", 0)
     assert attrib("audit", "verify", out, "--data", data).exit_code == 0
     result = attrib("audit", "verify", out)
     assert result.exit_code == 1
