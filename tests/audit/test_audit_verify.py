@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,6 @@ from search.collection import Collection
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder of 60 training images, a gallery, and its audit."""
     return audited(tmp_path_factory.mktemp("place"))
-
-
-@pytest.fixture
-def report(place: Path, tmp_path: Path) -> Path:
-    """A copy of the audit, to be altered."""
-    shutil.copytree(place / "report", tmp_path / "report")
-    return tmp_path / "report"
-
-
-@pytest.fixture(scope="module")
-def collection(place: Path) -> Iterator[Collection]:
-    with Collection.open(place / "data", wait_s=10) as opened:
-        opened.adopt(fake.FakeEmbedder())  # type: ignore[arg-type]
-        yield opened
 
 
 ALL_HOLD = dict.fromkeys(

@@ -5,18 +5,24 @@ All hashes and sums are right in them. What is altered is what the audit says of
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fake_backbone as fake
 import pyarrow.parquet as pq
 import pytest
 from folders import copy_folder
-from verified import alter, alter_summary, audited_drawings, failing, follow, states, words
+from verified import (
+    Verifies,
+    alter,
+    alter_summary,
+    audited_drawings,
+    failing,
+    follow,
+    states,
+    words,
+)
 
-from search.audit.verify import Verification, verify
+from search.audit.verify import verify
 from search.audit.verify_sample import CollectionAsked
 from search.collection import Collection
 
@@ -26,33 +32,6 @@ ALTERED = "altered, or corrected in the collection since"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return audited_drawings(tmp_path_factory.mktemp("place"))
-
-
-@pytest.fixture
-def report(place: Path, tmp_path: Path) -> Path:
-    """A copy of the audit, to be altered."""
-    shutil.copytree(place / "report", tmp_path / "report")
-    return tmp_path / "report"
-
-
-@pytest.fixture(scope="module")
-def collection(place: Path) -> Iterator[Collection]:
-    with Collection.open(place / "data", wait_s=10) as opened:
-        opened.adopt(fake.FakeEmbedder())  # type: ignore[arg-type]
-        yield opened
-
-
-Verifies = Callable[..., Verification]
-
-
-@pytest.fixture
-def verified(place: Path, report: Path, collection: Collection) -> Verifies:
-    """Everything that can be checked."""
-
-    def verified(**more: Any) -> Verification:
-        return verify(report, collection, sample=100, gallery=[str(place / "gallery")], **more)
-
-    return verified
 
 
 def test_what_is_in_the_audit(report: Path, verified: Verifies) -> None:

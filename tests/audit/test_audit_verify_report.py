@@ -6,21 +6,19 @@ import json
 import shutil
 import zlib
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import fake_backbone as fake
 import pytest
 from fake_audit import audit
 from folders import copy_folder
-from verified import alter_summary, audited_drawings, failing, follow, states, words
+from verified import Verifies, alter_summary, audited_drawings, failing, follow, states, words
 
 from search.audit.manifest import write_manifest
 from search.audit.report_blocks import packed
-from search.audit.verify import Verification, verify
-from search.collection import Collection
+from search.audit.verify import verify
 
 VERSION = version("attrib")
 
@@ -28,33 +26,6 @@ VERSION = version("attrib")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return audited_drawings(tmp_path_factory.mktemp("place"))
-
-
-@pytest.fixture
-def report(place: Path, tmp_path: Path) -> Path:
-    """A copy of the audit, to be altered."""
-    shutil.copytree(place / "report", tmp_path / "report")
-    return tmp_path / "report"
-
-
-@pytest.fixture(scope="module")
-def collection(place: Path) -> Iterator[Collection]:
-    with Collection.open(place / "data", wait_s=10) as opened:
-        opened.adopt(fake.FakeEmbedder())  # type: ignore[arg-type]
-        yield opened
-
-
-Verifies = Callable[..., Verification]
-
-
-@pytest.fixture
-def verified(place: Path, report: Path, collection: Collection) -> Verifies:
-    """Everything that can be checked."""
-
-    def verified(**more: Any) -> Verification:
-        return verify(report, collection, sample=100, gallery=[str(place / "gallery")], **more)
-
-    return verified
 
 
 # -- the summary -------------------------------------------------------------------------------

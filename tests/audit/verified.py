@@ -27,6 +27,9 @@ from search.audit.verify import Verification
 
 GALLERY = 40
 
+Verifies = Callable[..., Verification]
+"""The fixture `verified`; it takes the options of `verify`."""
+
 
 def audited(folder: Path) -> Path:
     """A data folder of 60 training images, a gallery of 40 and a bad one, and its report."""
