@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,6 @@ from folders import copy_folder
 from PIL import Image
 from typer.testing import CliRunner
 
-import attrib
 from attrib.cli import app
 from ingest.decode import DecodeLimits
 
@@ -381,48 +379,3 @@ def test_other_paths_and_methods(client: httpx.Client) -> None:
     refused(client.put("/v1/attributions"), 405, "method-not-allowed", "this cannot be done here")
     assert client.get("/assets/..%2F..%2Fpyproject.toml").status_code == 404
     assert client.get("/assets/%2Fetc%2Fpasswd").status_code == 404
-
-
-def test_a_full_service_says_when_to_come_again(serve: Any, own: Path, generated: Path) -> None:
-    image = {"image": generated.read_bytes()}
-    with serve(own, max_in_flight=1) as address, httpx.Client(base_url=address) as client:
-        host, port = address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as uploading:
-            uploading.sendall(
-                b"POST /v1/attributions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
-            )
-            deadline = time.monotonic() + 10
-            while "attrib_requests_in_flight 1.0" not in client.get("/metrics").text:
-                assert time.monotonic() < deadline
-            busy = client.post("/v1/attributions", files=image)
-            assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
-            assert busy.json()["type"] == "urn:attrib:problem:busy"
-        with attrib.connect(address) as patient:  # comes again by itself
-            assert patient.query(generated, k=1).k == 1
-
-
-def test_a_service_full_of_bytes_says_when_to_come_again(
-    serve: Any, own: Path, generated: Path
-) -> None:
-    image = {"image": generated.read_bytes()}
-    limits = {"max_bytes_in_flight": 100_000, "limits": DecodeLimits(max_bytes=300_000)}
-    with serve(own, **limits) as address, httpx.Client(base_url=address) as client:
-        host, port = address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as uploading:
-            uploading.sendall(
-                b"POST /v1/attributions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 98000\r\n"
-                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
-            )
-            deadline = time.monotonic() + 10
-            while "attrib_request_bytes_in_flight 98000.0" not in client.get("/metrics").text:
-                assert time.monotonic() < deadline
-            for path in ("/v1/attributions", "/v1/attributions:batch"):
-                busy = client.post(path, files=image)
-                assert (busy.status_code, busy.headers["retry-after"]) == (429, "1")
-                assert busy.json()["type"] == "urn:attrib:problem:busy"
-        while "attrib_request_bytes_in_flight 0.0" not in client.get("/metrics").text:
-            assert time.monotonic() < deadline
-        # More than the whole limit, but not more than an image may have: it goes alone.
-        large = {"image": generated.read_bytes() + bytes(200_000)}
-        assert client.post("/v1/attributions?k=1", files=large).status_code == 200
