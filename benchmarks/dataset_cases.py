@@ -30,6 +30,7 @@ __all__ = [
     "Bench",
     "Floats",
     "features_of",
+    "gallery_of",
     "group_of",
     "read_bench",
     "scores",
@@ -97,6 +98,16 @@ def features_of(
     return cases, join_cases(_distinct(found), name)
 
 
+def gallery_of(
+    source: str, gone: set[Path], model: AttributionModel, embedder: LazyEmbedder
+) -> NDArray[np.float32]:
+    """(n, d): base features of all distractors but those that are `gone`."""
+    found = distractors(
+        source, gone, embedder, model.backbone, weights_hash=model.weights_hash, note=_say
+    )
+    return np.concatenate([np.asarray(block) for block in found.blocks(8192)])
+
+
 def read_bench(arguments: argparse.Namespace, groups: Mapping[str, Sequence[Path]]) -> Bench:
     """All of the base features: `arguments` has model, test, validation, distractors, exclude.
 
@@ -117,15 +128,7 @@ def read_bench(arguments: argparse.Namespace, groups: Mapping[str, Sequence[Path
     gone |= excluded_exemplars(arguments.exclude, note=_say)
     galleries = []
     for without in (gone, gone | exemplar_paths(learn_cases)):
-        found = distractors(
-            arguments.distractors,
-            without,
-            embedder,
-            model.backbone,
-            weights_hash=model.weights_hash,
-            note=_say,
-        )
-        galleries.append(np.concatenate([np.asarray(block) for block in found.blocks(8192)]))
+        galleries.append(gallery_of(arguments.distractors, without, model, embedder))
     return Bench(model, learn, stop, test, *galleries)
 
 

@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.dataset_cases import Floats, features_of, scores_and_ranks, shown
+from benchmarks.dataset_cases import Floats, features_of, gallery_of, scores_and_ranks, shown
 from embed.lazy_embedder import LazyEmbedder
 from embed.registry import find_model
 from evaluation.bootstrap import mean_intervals
 from evaluation.case_set import excluded_exemplars
 from evaluation.cases import exemplar_paths
-from evaluation.gallery import distractors
 
 _RESAMPLES = 10_000
 
@@ -42,15 +41,7 @@ def main() -> None:
         sys.exit("some models do not tell their customization_steps")
     of_model = np.array(steps)
     gone = exemplar_paths(cases) | excluded_exemplars(arguments.exclude, note=_say)
-    found = distractors(
-        arguments.distractors,
-        gone,
-        embedder,
-        model.backbone,
-        weights_hash=model.weights_hash,
-        note=_say,
-    )
-    others = np.concatenate([np.asarray(block) for block in found.blocks(8192)])
+    others = gallery_of(arguments.distractors, gone, model, embedder)
     print(f"{len(of_model)} models, {len(others):,} distractors, {arguments.model}\n")
     for name, pair in [
         ("untuned", None),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.dataset_cases import (
     Floats,
     features_of,
+    gallery_of,
     group_of,
     scores,
     scores_and_ranks,
@@ -41,7 +42,6 @@ from evaluation.bootstrap import Interval, mean_intervals, paired_difference
 from evaluation.case_set import excluded_exemplars
 from evaluation.cases import TestCase, exemplar_paths
 from evaluation.features import CaseFeatures
-from evaluation.gallery import distractors
 from evaluation.overlap import contents_of
 from evaluation.tuning import join_cases, tune_model
 
@@ -60,15 +60,7 @@ def main() -> None:
     stop_cases, stop = features_of(arguments.validation, "validation", model, embedder)
     gone = exemplar_paths([*stop_cases, *(case for cases, _ in read.values() for case in cases)])
     gone |= excluded_exemplars(arguments.exclude, note=_say)
-    found = distractors(
-        arguments.distractors,
-        gone,
-        embedder,
-        model.backbone,
-        weights_hash=model.weights_hash,
-        note=_say,
-    )
-    others = np.concatenate([np.asarray(block) for block in found.blocks(8192)])
+    others = gallery_of(arguments.distractors, gone, model, embedder)
     groups = _common(read)
     count = len(next(iter(groups.values())).model_ids)
     if count < 4:

@@ -55,6 +55,42 @@ def make_tokenizer(folder: Path) -> None:
     )
 
 
+def clip_of(folder: Path, **more: int) -> tuple[Any, Any]:
+    """A tokenizer of a few words, and the configuration of a text encoder of its size."""
+    from transformers import CLIPTextConfig, CLIPTokenizer
+
+    make_tokenizer(folder / "words")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **more,
+    )
+    return tokenizer, config
+
+
+def vae_of(**more: object) -> Any:
+    """An autoencoder between 16 x 16 images and latents of 8 x 8."""
+    from diffusers import AutoencoderKL
+
+    made: Any = AutoencoderKL  # its call is not typed
+    return made(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=16,
+        **{"latent_channels": 4, **more},
+    )
+
+
 def make_pipeline(
     folder: Path, *, seed: int = 0, predicts: str = "epsilon", attends: bool = True
 ) -> Path:
@@ -63,29 +99,15 @@ def make_pipeline(
     Without attention, its U-Net is of convolutions alone.
     """
     from diffusers import (
-        AutoencoderKL,
         DDIMScheduler,
         StableDiffusionPipeline,
         UNet2DConditionModel,
     )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    make_tokenizer(folder / "words")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=16,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    tokenizer, config = clip_of(folder)
+    text = CLIPTextModel(config)
     unet = UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=8,
         block_out_channels=(8, 16),
@@ -97,14 +119,7 @@ def make_pipeline(
         attention_head_dim=8,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(  # type: ignore[no-untyped-call]
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=16,
-    )
+    vae = vae_of()
     pipe: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=vae,
         text_encoder=text,
@@ -125,27 +140,13 @@ def make_xl(folder: Path, *, seed: int = 0) -> Path:
     """A pipeline of Stable Diffusion XL, with two text encoders, that draws 16 x 16 images."""
     import diffusers
     from transformers import (
-        CLIPTextConfig,
         CLIPTextModel,
         CLIPTextModelWithProjection,
         CLIPTokenizer,
     )
 
     torch.manual_seed(seed)
-    make_tokenizer(folder / "words")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        projection_dim=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    tokenizer, config = clip_of(folder, projection_dim=24)
     unet = diffusers.UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=8,
         block_out_channels=(8, 16),
@@ -159,14 +160,7 @@ def make_xl(folder: Path, *, seed: int = 0) -> Path:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24 + 6 * 8,
     )
-    vae = diffusers.AutoencoderKL(  # type: ignore[no-untyped-call]
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=16,
-    )
+    vae = vae_of()
     pipe: Any = diffusers.StableDiffusionXLPipeline(  # type: ignore[no-untyped-call]
         vae=vae,
         text_encoder=CLIPTextModel(config),
@@ -209,7 +203,6 @@ def make_flow(folder: Path, family: str, *, seed: int = 0) -> Path:
     """A pipeline of ``flux`` or ``sd3`` of a few thousand weights that draws 16 x 16 images."""
     import diffusers
     from transformers import (
-        CLIPTextConfig,
         CLIPTextModel,
         CLIPTextModelWithProjection,
         CLIPTokenizer,
@@ -218,34 +211,11 @@ def make_flow(folder: Path, family: str, *, seed: int = 0) -> Path:
     )
 
     torch.manual_seed(seed)
-    make_tokenizer(folder / "words")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        projection_dim=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    tokenizer, config = clip_of(folder, projection_dim=16)
     t5 = T5EncoderModel(
         T5Config(vocab_size=400, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     )
-    vae = diffusers.AutoencoderKL(  # type: ignore[no-untyped-call]
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-        sample_size=16,
-        shift_factor=0.1,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    vae = vae_of(shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False)
     pipe: Any
     if family == "flux":
         pipe = diffusers.FluxPipeline(  # type: ignore[no-untyped-call]
